@@ -1,0 +1,74 @@
+"""lava_snnlearn: spiking networks trained in PyTorch, run in Loihi's integers on Lava, and proven equal bit by bit.
+
+Everything is imported when it is first used: training works without Lava, and Lava's model discovery (which executes files of
+this package again and again) never pays for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "data",
+    "fixed_point",
+    "lava_backend",
+    "methods",
+    "networks",
+    "neurons",
+    "processes",
+    "report",
+    "testing",
+    "training",
+}
+_NAMES = {
+    "Trainer": "lava_snnlearn.training",
+    "History": "lava_snnlearn.training",
+    "FixedNetwork": "lava_snnlearn.fixed_point.graph",
+    "Trace": "lava_snnlearn.fixed_point.trace",
+    "emulate": "lava_snnlearn.fixed_point.emulator",
+    "quantize": "lava_snnlearn.fixed_point.quantize",
+    "run_lava": "lava_snnlearn.lava_backend.graph",
+    "verify": "lava_snnlearn.verification",
+    "citation": "lava_snnlearn.citations",
+}
+
+__all__ = ["__version__", *sorted(_MODULES), *sorted(_NAMES)]
+
+if TYPE_CHECKING:
+    from lava_snnlearn import (
+        data,
+        fixed_point,
+        lava_backend,
+        methods,
+        networks,
+        neurons,
+        processes,
+        report,
+        testing,
+        training,
+    )
+    from lava_snnlearn.citations import citation
+    from lava_snnlearn.fixed_point.emulator import emulate
+    from lava_snnlearn.fixed_point.graph import FixedNetwork
+    from lava_snnlearn.fixed_point.quantize import quantize
+    from lava_snnlearn.fixed_point.trace import Trace
+    from lava_snnlearn.lava_backend.graph import run_lava
+    from lava_snnlearn.training import History, Trainer
+    from lava_snnlearn.verification import verify
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _NAMES:
+        value = getattr(importlib.import_module(_NAMES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,49 @@
+"""Refusals: checks of what users pass in, each with the value, the limit and the remedy in its message."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+
+class LimitError(ValueError):
+    """A value that the number format or the chip cannot hold. The message names where, the value, the limit and the remedy."""
+
+
+class UnknownNameError(ValueError):
+    """A name that is not in a list of valid ones. The message gives the nearest valid name."""
+
+
+def known_name(kind: str, name: str, valid: Iterable[str]) -> str:
+    """Return ``name`` if it is valid; otherwise raise :class:`UnknownNameError` with the nearest valid name."""
+    names = sorted(valid)
+    if name in names:
+        return name
+    near = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.4)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise UnknownNameError(f"unknown {kind} {name!r}.{hint} Valid: {', '.join(names)}")
+
+
+def within(where: str, values: Any, low: float, high: float, remedy: str) -> None:
+    """Raise :class:`LimitError` if any of ``values`` is outside [low, high]; the message names the first offender."""
+    array = np.asarray(values)
+    outside = (array < low) | (array > high) | (array != array)
+    if outside.any():
+        index = tuple(int(i) for i in np.argwhere(outside)[0])
+        at = f" at index {index if len(index) > 1 else index[0]}" if index else ""
+        raise LimitError(f"{where} is {array[index]}{at}, outside of the limit [{low}, {high}]. {remedy}")
+
+
+def finite(where: str, values: np.ndarray) -> None:
+    """Raise ValueError if a float array holds NaN or infinity; the message counts them and names the first."""
+    if np.issubdtype(values.dtype, np.floating):
+        bad = ~np.isfinite(values)
+        if bad.any():
+            index = tuple(int(i) for i in np.argwhere(bad)[0])
+            raise ValueError(
+                f"{where} holds {int(bad.sum())} values that are NaN or infinite (first at index {index}). "
+                "Clean or drop these samples before training or conversion."
+            )

@@ -1,0 +1,264 @@
+"""FixedNetwork: an immutable graph of populations and connections in Loihi's integers.
+
+Units: weights, currents and thresholds count *weight units*; membranes, biases and v_init count 1/64 of one (Loihi shifts
+weights and thresholds left by 6 bits). ``2 ** scale_bits`` weight units of a population are one real unit of the trained net.
+
+Time: a connection delivers one step late, ``a[t] = W s[t-1-delay]``, as on Lava. A population is active in the ``steps``
+steps from ``t_start`` on; outside of that it ignores its input and does not spike. The state is reset between samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lava_snnlearn.checks import LimitError, known_name, within
+from lava_snnlearn.fixed_point import limits
+from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_MAX
+from lava_snnlearn.fixed_point.host import HostInput
+
+KINDS = ("accumulator", "lif", "soft_reset_lif")
+INPUT = "input"
+"""Name of the input as the source of a connection."""
+
+
+def frozen_integers(where: str, values: ArrayLike, dtype: type[np.integer[Any]], shape: tuple[int, ...]) -> NDArray[Any]:
+    """A read-only integer array of this shape (scalars are spread); refuses floats, so that nothing is rounded in silence."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{where} has dtype {array.dtype}; fixed-point parameters must be integers (round them first, e.g. quantize)")
+    if array.size:
+        info = np.iinfo(dtype)
+        within(where, array, info.min, info.max, f"It does not fit into {np.dtype(dtype).name}.")
+    if array.shape not in (shape, ()):
+        raise ValueError(f"{where} has shape {array.shape}, expected {shape}")
+    result = np.broadcast_to(array, shape).astype(dtype)
+    result.setflags(write=False)
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """Neurons of one kind.
+
+    Args:
+        name: unique; letters, digits, underscore.
+        size: number of neurons.
+        kind: "soft_reset_lif" (reset by subtraction of delta, fires at >=), "lif" (Lava's stock LIF: reset to zero, fires at
+            strict >, current not filtered) or "accumulator" (never spikes; its membrane is the network's output).
+        vth: threshold, 0..131071 weight units. Not used by accumulators.
+        delta: what a spike subtracts, 0..131071; None means vth.
+        dv: leak per step in 1/4096, 0..4096.
+        bias_mant, bias_exp: bias = bias_mant << bias_exp in 1/64 units; mantissa -4096..4095 (scalar or [size]), exponent 0..7.
+        v_init: membrane at the start of a sample, 24 bit, 1/64 units.
+        t_start: first active step of a sample.
+        scale_bits: 2 ** scale_bits weight units are one real unit (for reading traces in real units).
+
+    Raises:
+        LimitError: a value out of range. TypeError: a float. UnknownNameError: an unknown kind.
+    """
+
+    name: str
+    size: int
+    kind: str = "soft_reset_lif"
+    vth: int = 1
+    delta: int | None = None
+    dv: int = 0
+    bias_mant: ArrayLike = 0
+    bias_exp: int = 0
+    v_init: int = 0
+    t_start: int = 0
+    scale_bits: int = 0
+
+    def __post_init__(self) -> None:
+        where = f"population {self.name!r}"
+        if not self.name.isidentifier() or self.name == INPUT:
+            raise ValueError(f"{where}: a name must be letters, digits and underscores, and not {INPUT!r}")
+        known_name(f"kind of {where}", self.kind, KINDS)
+        if self.delta is None:
+            object.__setattr__(self, "delta", self.vth)
+        for key in ("size", "vth", "delta", "dv", "bias_exp", "v_init", "t_start", "scale_bits"):
+            value = getattr(self, key)
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+                raise TypeError(f"{where}: {key} is {value!r}; it must be an integer")
+            object.__setattr__(self, key, int(value))
+        within(f"{where}: size", self.size, 1, 1 << 24, "A population needs at least one neuron.")
+        within(f"{where}: vth", self.vth, 0, limits.THRESHOLD_MAX, "Lower the membrane scale (scale_bits).")
+        within(f"{where}: delta", self.delta, 0, limits.THRESHOLD_MAX, "Lower the membrane scale (scale_bits).")
+        within(f"{where}: dv", self.dv, 0, limits.DECAY_MAX, "The leak is dv/4096.")
+        within(f"{where}: bias_exp", self.bias_exp, 0, limits.BIAS_EXPONENT_MAX, "Lower the membrane scale (scale_bits).")
+        within(f"{where}: v_init", self.v_init, -MEMBRANE_MAX, MEMBRANE_MAX, "The membrane has 24 bits.")
+        within(f"{where}: t_start", self.t_start, 0, 1 << 30, "Steps are counted from 0.")
+        bias = frozen_integers(f"{where}: bias_mant", self.bias_mant, np.int16, (self.size,))
+        within(f"{where}: bias_mant", bias, limits.BIAS_MANTISSA_MIN, limits.BIAS_MANTISSA_MAX, "Raise bias_exp or lower scale_bits.")
+        object.__setattr__(self, "bias_mant", bias)
+        if self.kind == "lif" and (self.v_init or self.delta != self.vth):
+            raise ValueError(f"{where}: Lava's LIF resets to zero; v_init must be 0 and delta must be left out")
+
+    @property
+    def spiking(self) -> bool:
+        """False for accumulators."""
+        return self.kind != "accumulator"
+
+
+@dataclass(frozen=True, eq=False)
+class Connection:
+    """Synapses from a population (or "input") to a population.
+
+    Args:
+        source, target: population names; source may be "input".
+        weight: [n_target, n_source] even integers -256..254 in weight units.
+        exponent: the sum is shifted left by this, 0..7.
+        delay: steps beyond the usual one, 0..62: scalar or [n_target, n_source].
+
+    Raises:
+        LimitError: a value out of range, or an odd weight. TypeError: floats.
+    """
+
+    source: str
+    target: str
+    weight: ArrayLike
+    exponent: int = 0
+    delay: ArrayLike = 0
+
+    def __post_init__(self) -> None:
+        where = f"connection {self.name}"
+        raw = np.asarray(self.weight)
+        if raw.ndim != 2 or 0 in raw.shape:
+            raise ValueError(f"{where}: weight has shape {raw.shape}; expected [n_target, n_source]")
+        weight = frozen_integers(f"{where}: weight", raw, np.int16, raw.shape)
+        within(f"{where}: weight", weight, limits.WEIGHT_MIN, limits.WEIGHT_MAX, "Lower scale_bits or raise the exponent.")
+        if (weight & 1).any():
+            raise LimitError(f"{where}: weight {int(weight[(weight & 1).astype(bool)][0])} is odd; mixed-sign weights are even on the chip")
+        within(f"{where}: exponent", self.exponent, limits.EXPONENT_MIN, limits.EXPONENT_MAX, "Fold the factor into the weights.")
+        delay = frozen_integers(f"{where}: delay", self.delay, np.int16, np.shape(self.delay) or ())
+        if delay.shape not in ((), weight.shape):
+            raise ValueError(f"{where}: delay has shape {delay.shape}; expected a number or {weight.shape}")
+        within(f"{where}: delay", delay, 0, limits.DELAY_MAX, "Loihi's delay field holds 0..62 steps.")
+        object.__setattr__(self, "weight", weight)
+        object.__setattr__(self, "exponent", int(self.exponent))
+        object.__setattr__(self, "delay", delay)
+
+    @property
+    def name(self) -> str:
+        """source_to_target."""
+        return f"{self.source}_to_{self.target}"
+
+    @property
+    def max_delay(self) -> int:
+        """Longest delay in steps."""
+        return int(np.max(self.delay))
+
+    def bound(self, largest_input: int) -> int:
+        """Largest magnitude of a synaptic sum for inputs up to ``largest_input``, after the exponent."""
+        return (int(np.abs(np.asarray(self.weight, dtype=np.int64)).sum(1).max()) * largest_input) << self.exponent
+
+
+@dataclass(frozen=True, eq=False)
+class FixedNetwork:
+    """A network that a Loihi chip can hold: integers only, checked, immutable.
+
+    Args:
+        populations, connections: the graph.
+        host: how data become the chip's input.
+        steps: T, active steps of every population in a sample.
+        output: name of the population that answers (an accumulator: its membrane at the end; else its spike counts).
+        notes: what quantisation chose and lost, one line each.
+
+    Raises:
+        LimitError, ValueError, TypeError: the graph is not consistent or does not fit; the message names the place.
+    """
+
+    populations: tuple[Population, ...]
+    connections: tuple[Connection, ...]
+    host: HostInput
+    steps: int
+    output: str
+    notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "populations", tuple(self.populations))
+        object.__setattr__(self, "connections", tuple(self.connections))
+        object.__setattr__(self, "notes", tuple(self.notes))
+        from lava_snnlearn.fixed_point.validate import validate
+
+        validate(self)
+
+    def population(self, name: str) -> Population:
+        """The population of this name."""
+        names = [population.name for population in self.populations]
+        return self.populations[names.index(known_name("population", name, names))]
+
+    @property
+    def period(self) -> int:
+        """Steps from the start of one sample to the start of the next: until the last population is done and the last spike
+        in flight has landed where it is ignored."""
+        last = max(population.t_start for population in self.populations) + self.steps
+        early = any(self.population(connection.target).t_start == 0 for connection in self.connections)
+        return last + max((connection.max_delay for connection in self.connections), default=0) + int(early)
+
+    @property
+    def largest_input(self) -> int:
+        """Largest value that the input sends over a connection: 1 for spikes, 255 for graded spikes."""
+        return limits.GRADED_MAX if self.host.form == "graded" else 1
+
+    def incoming(self, name: str) -> list[Connection]:
+        """Connections that end at this population."""
+        return [connection for connection in self.connections if connection.target == name]
+
+    def encode(self, x: ArrayLike) -> NDArray[np.int32]:
+        """The chip's integer input [T, B, n] for data x; see :meth:`lava_snnlearn.fixed_point.host.HostInput.encode`."""
+        return self.host.encode(np.asarray(x), self.steps)
+
+    def __str__(self) -> str:
+        from lava_snnlearn.fixed_point.table import table
+
+        return table(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dict of numbers, strings and arrays; :meth:`from_dict` is its inverse."""
+        keys = ("steps", "output")
+        return {key: getattr(self, key) for key in keys} | {
+            "notes": list(self.notes),
+            "host": dict(vars(self.host)),
+            "populations": [dict(vars(population)) for population in self.populations],
+            "connections": [dict(vars(connection)) for connection in self.connections],
+        }
+
+    @classmethod
+    def from_dict(cls, tree: Mapping[str, Any]) -> FixedNetwork:
+        """Rebuild, and check, a network from :meth:`to_dict`'s form."""
+        return cls(
+            populations=tuple(Population(**entry) for entry in tree["populations"]),
+            connections=tuple(Connection(**entry) for entry in tree["connections"]),
+            host=HostInput(**tree["host"]),
+            steps=tree["steps"],
+            output=tree["output"],
+            notes=tuple(tree["notes"]),
+        )
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write an HDF5 file, atomically (the old file stays until the new one is complete)."""
+        from lava_snnlearn.files import write_tree
+
+        write_tree(path, self.to_dict(), content="FixedNetwork")
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> FixedNetwork:
+        """Read a file written by :meth:`save`; no pickle, everything is checked.
+
+        Raises:
+            FileFormatError: the file is missing, truncated, foreign, or its content is not a valid network.
+        """
+        from lava_snnlearn.files import FileFormatError, read_tree
+
+        tree = read_tree(path, content="FixedNetwork")
+        try:
+            return cls.from_dict(tree)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise FileFormatError(f"{path} does not hold a valid FixedNetwork: {error}") from error

@@ -1,0 +1,154 @@
+"""The host's part: how data become the integer input of the chip.
+
+=========  ============================================================================================================
+form       the chip's input in each step
+=========  ============================================================================================================
+current    integer current into the first population. For a static sample it is constant, i.e. a neuron's bias on the chip.
+graded     8-bit graded spikes 0..255 over a connection
+spikes     binary spikes over a connection (rate code, latency code, events)
+=========  ============================================================================================================
+
+The host computes in integers too: data are rounded to 1/1024, multiplied by 16-bit weights, and the sum is rounded once. So
+the same data give the same input on every machine, which a floating-point product does not promise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from lava_snnlearn.checks import finite, known_name, within
+from lava_snnlearn.data.encoders import ENCODINGS, encode
+from lava_snnlearn.fixed_point import limits
+
+FORMS = ("current", "graded", "spikes")
+DATA_FRACTION_BITS = 10
+"""Data are rounded to 2^-10 before the host's integer product."""
+DATA_MAX = (1 << 15) - 1
+"""16-bit data: |x| < 32 at 10 fraction bits."""
+HOST_WEIGHT_MAX = (1 << 15) - 1
+
+
+@dataclass(frozen=True, eq=False)
+class HostInput:
+    """How data [B, features] or [T, B, features] become integers [T, B, size].
+
+    Args:
+        form: "current", "graded" or "spikes".
+        size: width of the chip's input: neurons of the target population (current), else number of input channels.
+        target: population that takes the current (form "current" only).
+        encoding: how a static sample becomes T steps: "direct", "rate", "latency".
+        weight, bias, shift: form "current": current = (weight @ round(1024 x) + bias) / 2^shift, rounded half up. weight
+            int32 [size, features] of at most 16 bits, bias int64 [size]. None: only integer currents are accepted.
+        offset, step: form "graded": payload = round((x - offset) / step), real numbers. step 0: only integers are accepted.
+    """
+
+    form: str
+    size: int
+    target: str = ""
+    encoding: str = "direct"
+    weight: ArrayLike | None = None
+    bias: ArrayLike | None = None
+    shift: int = 0
+    offset: float = 0.0
+    step: float = 0.0
+
+    def __post_init__(self) -> None:
+        known_name("input form", self.form, FORMS)
+        known_name("encoding", self.encoding, ENCODINGS)
+        within("input size", self.size, 1, 1 << 24, "The input needs at least one channel.")
+        if (self.form == "current") != bool(self.target):
+            raise ValueError("a target population belongs to input of the form 'current', and only to it")
+        if not (np.isfinite(self.offset) and np.isfinite(self.step) and self.step >= 0):
+            raise ValueError(f"graded input: offset {self.offset} and step {self.step} must be finite, step >= 0")
+        if (self.weight is None) != (self.bias is None) or (self.weight is not None and self.form != "current"):
+            raise ValueError("host weight and bias belong together, to input of the form 'current'")
+        if self.weight is not None:
+            weight, bias = np.array(self.weight), np.array(self.bias)
+            if weight.dtype.kind != "i" or bias.dtype.kind != "i":
+                raise TypeError(f"host weight and bias have dtypes {weight.dtype} and {bias.dtype}; they must be integers")
+            if weight.ndim != 2 or weight.shape[0] != self.size or bias.shape != (self.size,):
+                raise ValueError(f"host weight {weight.shape} and bias {bias.shape} do not fit an input of size {self.size}")
+            within("host weight", weight, -HOST_WEIGHT_MAX, HOST_WEIGHT_MAX, "Host weights have 16 bits.")
+            within("host bias", bias, -(1 << 50), 1 << 50, "Lower the membrane scale.")
+            within("host shift", self.shift, 1, 40, "Lower the membrane scale.")
+            for key, array, dtype in (("weight", weight, np.int32), ("bias", bias, np.int64)):
+                array = array.astype(dtype)
+                array.setflags(write=False)
+                object.__setattr__(self, key, array)
+
+    @property
+    def features(self) -> int:
+        """Width of the data."""
+        return self.size if self.weight is None else int(np.shape(self.weight)[1])
+
+    def encode(self, x: NDArray[Any], steps: int) -> NDArray[np.int32]:
+        """Integers [T, B, size] for x.
+
+        Args:
+            x: float data [B, features] or [T, B, features]; or integers (any int dtype) that are taken as the chip's own
+                input, [B, size] (constant) or [T, B, size].
+            steps: T.
+
+        Raises:
+            ValueError: shape, NaN or infinity, an empty batch. LimitError: a value that the chip's input cannot hold.
+            TypeError: neither floats nor integers.
+        """
+        raw = x.dtype.kind in "iu"
+        if not raw and x.dtype.kind != "f":
+            raise TypeError(f"input has dtype {x.dtype}; pass floats (data) or integers (the chip's own input)")
+        width = self.size if raw else self.features
+        if x.ndim not in (2, 3) or x.shape[-1] != width or (x.ndim == 3 and x.shape[0] != steps) or 0 in x.shape:
+            what = "integer input" if raw else "data"
+            raise ValueError(f"{what} of shape {x.shape} does not fit; expected [batch, {width}] or [{steps} (time), batch, {width}]")
+        if raw:
+            values = x
+        else:
+            finite("input", x)
+            if x.ndim == 2 and self.encoding != "direct":
+                x = self._spread(x, steps)
+            values = {"current": self._current, "graded": self._payload, "spikes": self._spikes}[self.form](x)
+        self._check(values)
+        # A view where the sample is static: T copies of a whole test set would cost memory for nothing.
+        return np.broadcast_to(values.astype(np.int32), (steps, *values.shape[-2:]))
+
+    def _spread(self, x: NDArray[Any], steps: int) -> NDArray[Any]:
+
+        return encode(torch.from_numpy(np.ascontiguousarray(x)), steps, self.encoding, seed=0).numpy()
+
+    def _current(self, x: NDArray[Any]) -> NDArray[np.int64]:
+        if self.weight is None:
+            raise TypeError("this network has no host weights; pass integer currents instead of floats")
+        rounded = np.rint(x.astype(np.float64) * (1 << DATA_FRACTION_BITS))
+        within(
+            "input (in 1/1024)", rounded, -DATA_MAX, DATA_MAX, f"Data must stay below {(DATA_MAX + 1) >> DATA_FRACTION_BITS}; rescale."
+        )
+        # Exact: at most 15 + 15 bits a product, and 2^53 leaves room for 2^23 of them.
+        total = (rounded @ np.asarray(self.weight, dtype=np.float64).T).astype(np.int64) + np.asarray(self.bias)
+        current: NDArray[np.int64] = (total + (1 << (self.shift - 1))) >> self.shift
+        return current
+
+    def _payload(self, x: NDArray[Any]) -> NDArray[np.int64]:
+        if self.step == 0:
+            raise TypeError("this network has no range for graded input; pass integers 0..255, or quantize with calibration data")
+        return np.rint((x.astype(np.float64) - self.offset) / self.step).astype(np.int64)
+
+    def _spikes(self, x: NDArray[Any]) -> NDArray[np.int64]:
+        values = x.astype(np.int64)
+        if (values != x).any():
+            raise ValueError("spike input must be 0.0 or 1.0; encode intensities by the rate or latency code")
+        return values
+
+    def _check(self, values: NDArray[Any]) -> None:
+        if self.form == "current":
+            remedy = "Pass data that cover this range as `calibration` to quantize, which then lowers the membrane scale."
+            within("input current", values, -limits.CURRENT_MAX, limits.CURRENT_MAX, remedy)
+        elif self.form == "graded":
+            remedy = "Pass data that cover this range as `calibration` to quantize."
+            within("graded input", values, 0, limits.GRADED_MAX, remedy)
+        else:
+            within("spike input", values, 0, 1, "Spikes are 0 or 1.")

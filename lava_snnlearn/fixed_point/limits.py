@@ -1,0 +1,26 @@
+"""Number ranges of Loihi (sources: Davies et al. 2018; Lava 0.10.0; see the table in the project's design notes)."""
+
+from __future__ import annotations
+
+WEIGHT_MIN, WEIGHT_MAX = -256, 254
+"""8-bit weights of mixed sign are even integers: Lava and Loihi drop the lowest bit."""
+WEIGHT_BITS = 8
+EXPONENT_MIN, EXPONENT_MAX = 0, 7
+"""Weight exponents below zero lose bits per synapse on the chip, so they are not offered."""
+THRESHOLD_MAX = (1 << 17) - 1
+DECAY_MAX = 1 << 12
+BIAS_MANTISSA_MIN, BIAS_MANTISSA_MAX = -(1 << 12), (1 << 12) - 1
+BIAS_EXPONENT_MAX = 7
+DELAY_MAX = 62
+GRADED_MAX = 255
+"""Largest payload of an 8-bit graded spike."""
+CURRENT_MAX = (BIAS_MANTISSA_MAX << BIAS_EXPONENT_MAX) >> 6
+"""Largest constant input current in weight units: on the chip it is held by a neuron's bias."""
+CHANNEL_MAX = (1 << 31) - 1
+"""Lava carries synaptic sums between processes as int32."""
+WRAP_FREE_MAX = (1 << 25) - 1
+"""Lava's stock LIF shifts an int32 input by 6 bits; beyond this it overflows."""
+NEURONS_PER_CORE = 1024
+SYNAPTIC_BITS_PER_CORE = 128 * 1024 * 8
+FAN_IN_AXONS_PER_CORE = 4096
+CORES_PER_CHIP = 128

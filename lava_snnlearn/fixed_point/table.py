@@ -1,0 +1,73 @@
+"""A FixedNetwork as a readable table."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lava_snnlearn.fixed_point import limits
+from lava_snnlearn.fixed_point.arithmetic import bias_current
+
+if TYPE_CHECKING:
+    from lava_snnlearn.fixed_point.graph import FixedNetwork
+
+
+def population_rows(network: FixedNetwork) -> list[list[str]]:
+    """Header and one row a population, as text cells."""
+    rows = [["population", "neurons", "kind", "vth", "leak dv", "bias/64", "t_start", "1.0 =", "fan-in", "cores >="]]
+    for p in network.populations:
+        bias = bias_current(np.asarray(p.bias_mant), p.bias_exp)
+        fan_in = sum(np.shape(c.weight)[1] for c in network.incoming(p.name))
+        spread = f"{bias.min()}..{bias.max()}" if bias.any() else "0"
+        vth = str(p.vth) if p.spiking else "-"
+        cores = math.ceil(p.size / limits.NEURONS_PER_CORE)
+        row = (p.name, p.size, p.kind, vth, p.dv, spread, p.t_start, f"{2.0**p.scale_bits:g}", fan_in or "current", cores)
+        rows.append([str(cell) for cell in row])
+    return rows
+
+
+def connection_rows(network: FixedNetwork) -> list[list[str]]:
+    """Header and one row a connection, as text cells."""
+    rows = [["connection", "shape", "weights", "exponent", "delay", "synapses", "memory kbit", "largest sum"]]
+    for c in network.connections:
+        weight, delay = np.asarray(c.weight), np.asarray(c.delay)
+        synapses = int(np.count_nonzero(weight))
+        largest = c.bound(network.largest_input if c.source == "input" else 1)
+        row = (
+            c.name,
+            "x".join(map(str, weight.shape)),
+            f"{weight.min()}..{weight.max()}",
+            c.exponent,
+            f"{delay.min()}..{delay.max()}" if delay.any() else "0",
+            synapses,
+            f"{synapses * limits.WEIGHT_BITS / 1000:.1f}",
+            largest,
+        )
+        rows.append([str(cell) for cell in row])
+    return rows
+
+
+def _align(rows: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
+def table(network: FixedNetwork) -> str:
+    """The whole network as text."""
+    neurons = sum(p.size for p in network.populations)
+    synapses = sum(int(np.count_nonzero(c.weight)) for c in network.connections)
+    host = network.host
+    parts = [
+        f"FixedNetwork: {neurons} neurons, {synapses} synapses, T = {network.steps} steps ({network.period} a sample on Lava)",
+        f"input: {host.form}, {host.features} features -> {host.size} channels, code {host.encoding!r}; output: {network.output}",
+        "",
+        _align(population_rows(network)),
+    ]
+    if network.connections:
+        parts += ["", _align(connection_rows(network))]
+    if network.notes:
+        parts += ["", *network.notes]
+    return "\n".join(parts)

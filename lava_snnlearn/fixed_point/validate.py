@@ -1,0 +1,87 @@
+"""Checks of a FixedNetwork as a whole (ranges of single values are checked by Population, Connection and HostInput)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lava_snnlearn.checks import LimitError, known_name, within
+from lava_snnlearn.fixed_point import limits
+
+if TYPE_CHECKING:
+    from lava_snnlearn.fixed_point.graph import Connection, FixedNetwork
+
+INPUT = "input"
+
+
+def validate(network: FixedNetwork) -> None:
+    """Raise where names, shapes, sums or times of the graph do not fit together."""
+    names = [population.name for population in network.populations]
+    if not names:
+        raise ValueError("a FixedNetwork needs at least one population")
+    if len(set(names)) != len(names):
+        raise ValueError(f"population names must be unique, got {names}")
+    if isinstance(network.steps, bool) or not isinstance(network.steps, (int, np.integer)):
+        raise TypeError(f"steps is {network.steps!r}; it must be an integer")
+    within("steps", network.steps, 1, 1 << 24, "A sample needs at least one time step.")
+    known_name("output population", network.output, names)
+    pairs = [connection.name for connection in network.connections]
+    if len(set(pairs)) != len(pairs):
+        raise ValueError(f"there must be at most one connection from one population to another, got {pairs}")
+    for connection in network.connections:
+        _check_ends(network, connection)
+    _check_input(network)
+    for name in names:
+        _check_sums(network, name)
+
+
+def _check_ends(network: FixedNetwork, connection: Connection) -> None:
+    names = [population.name for population in network.populations]
+    known_name(f"target of connection {connection.name}", connection.target, names)
+    known_name(f"source of connection {connection.name}", connection.source, [*names, INPUT])
+    target = network.population(connection.target)
+    sending = network.host.size if connection.source == INPUT else network.population(connection.source).size
+    expected = (target.size, sending)
+    if np.shape(connection.weight) != expected:
+        raise ValueError(f"connection {connection.name}: weight has shape {np.shape(connection.weight)}, expected {expected}")
+    if connection.source == INPUT:
+        return
+    source = network.population(connection.source)
+    if not source.spiking:
+        raise ValueError(f"connection {connection.name}: an accumulator sends no spikes")
+    if source.kind == "lif" and target.t_start <= source.t_start + connection.max_delay:
+        raise ValueError(
+            f"connection {connection.name}: population {source.name!r} is a stock LIF, which cannot pause between samples, so "
+            f"{target.name!r} must start later than step {source.t_start + connection.max_delay} (t_start is {target.t_start}). "
+            "Use reset by subtraction for recurrent nets and for nets with mixed delays."
+        )
+
+
+def _check_input(network: FixedNetwork) -> None:
+    fed = [connection for connection in network.connections if connection.source == INPUT]
+    if network.host.form == "current":
+        target = network.population(network.host.target)
+        if fed:
+            raise ValueError("input of the form 'current' goes straight into a population; connections from 'input' are not allowed")
+        if target.size != network.host.size or target.t_start != 0:
+            raise ValueError(
+                f"population {target.name!r} takes the input current: it must have {network.host.size} neurons and t_start 0, "
+                f"but has {target.size} and t_start {target.t_start}"
+            )
+    elif not fed:
+        raise ValueError(f"input of the form {network.host.form!r} needs a connection from 'input'")
+
+
+def _check_sums(network: FixedNetwork, name: str) -> None:
+    total = sum(
+        connection.bound(network.largest_input if connection.source == INPUT else 1) for connection in network.incoming(name)
+    )
+    total += limits.CURRENT_MAX if network.host.target == name else 0
+    kind = network.population(name).kind
+    limit = limits.WRAP_FREE_MAX if kind == "lif" else limits.CHANNEL_MAX
+    if total > limit:
+        raise LimitError(
+            f"population {name!r}: its synaptic sum can reach {total}, more than {limit}, which Lava's int32 channels carry for "
+            f"{kind}. Use smaller weights, a smaller exponent or a smaller fan-in."
+        )

@@ -1,0 +1,30 @@
+"""Training methods. ``get(name, **options)`` makes one by name; ``METHODS`` lists them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from lava_snnlearn.checks import known_name
+from lava_snnlearn.methods.base import Loss, Method, Preset, StepResult
+from lava_snnlearn.methods.bptt import BPTT
+from lava_snnlearn.methods.ottt import OTTT
+from lava_snnlearn.methods.sltt import SLTT
+
+__all__ = ["BPTT", "METHODS", "OTTT", "SLTT", "Loss", "Method", "Preset", "StepResult", "get"]
+
+METHODS: dict[str, type[Any]] = {"bptt": BPTT, "ottt": OTTT, "sltt": SLTT}
+
+
+def get(name: str, **options: Any) -> Method:
+    """A method by name ("bptt", "ottt", "sltt") with its options.
+
+    Raises:
+        UnknownNameError: unknown method or option; the message gives the nearest valid one.
+        ValueError: an option's value is refused.
+    """
+    cls = METHODS[known_name("method", name, METHODS)]
+    for option in options:
+        known_name(f"option of {name}", option, [field.name for field in dataclasses.fields(cls)])
+    method: Method = cls(**options)
+    return method

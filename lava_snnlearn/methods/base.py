@@ -1,0 +1,102 @@
+"""What a training method is: a rule that fills gradients, the loss it minimises, and the settings it was published with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lava_snnlearn.checks import known_name
+from lava_snnlearn.networks.network import Network
+from lava_snnlearn.neurons.lif import LIF
+
+TARGETS = ("one_hot", "ones")
+
+
+class StepResult(NamedTuple):
+    """What one batch gave. ``loss``: float. ``outputs``: readout summed over time, detached [B, classes]. ``spike_rate``:
+    spikes per neuron and step, float."""
+
+    loss: float
+    outputs: Tensor
+    spike_rate: float
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings of the network that a method was published with (online_and_bptt spec, sections 1.3, 2.2, 10)."""
+
+    neuron: LIF = field(default_factory=LIF)
+    norm: str = "sws"
+    steps: int = 6
+    learning_rate: float = 0.1
+
+
+class Method(Protocol):
+    """A training method.
+
+    ``optimiser_every`` is "batch" (the optimiser steps once after :meth:`gradients`) or "step" (the method calls ``on_step``
+    after each time step, and there the optimiser steps).
+    """
+
+    @property
+    def name(self) -> str:
+        """Name in the registry and on the command line."""
+
+    @property
+    def optimiser_every(self) -> str:
+        """ "batch" or "step"."""
+
+    @property
+    def preset(self) -> Preset:
+        """Published network settings."""
+
+    def gradients(self, network: Network, x: Tensor, y: Tensor, on_step: Callable[[], None] | None = None) -> StepResult:
+        """Add the gradient of the loss on (x, y) to ``.grad`` of the network's parameters."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """L[t] = (1/T) ((1 - a) CE(o[t], y) + a MSE(o[t], target)), the MSE averaged over batch and classes.
+
+    Args:
+        mse_weight: a in [0, 1]; OTTT and SLTT use 0.05 on CIFAR.
+        target: "one_hot" (OTTT), or "ones": the constant 1 in every class, a regulariser (SLTT's official code).
+
+    Raises:
+        ValueError: mse_weight outside [0, 1].
+        UnknownNameError: an unknown target.
+    """
+
+    mse_weight: float = 0.05
+    target: str = "one_hot"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.mse_weight) and 0 <= self.mse_weight <= 1):
+            raise ValueError(f"mse_weight is {self.mse_weight}; it must lie in [0, 1]")
+        known_name("loss target", self.target, TARGETS)
+
+    def __call__(self, output: Tensor, y: Tensor) -> Tensor:
+        """Loss of one step before the division by T; output [B, classes], y int64 [B]; scalar."""
+        total = (1 - self.mse_weight) * F.cross_entropy(output, y)
+        if self.mse_weight:
+            hot = F.one_hot(y, output.shape[1]).to(output.dtype) if self.target == "one_hot" else torch.ones_like(output)
+            total = total + self.mse_weight * F.mse_loss(output, hot)
+        return total
+
+
+def check_batch(network: Network, x: Tensor, y: Tensor) -> Tensor:
+    """Encoded input [T, B, n] of a training batch; raises ValueError where samples and labels do not fit the network."""
+    signal = network.encode(x)
+    if y.dtype != torch.int64 or y.dim() != 1 or len(y) != signal.shape[1]:
+        raise ValueError(f"labels have shape {tuple(y.shape)} and dtype {y.dtype}; expected int64 [{signal.shape[1]}], one a sample")
+    if len(y) == 0:
+        raise ValueError("the batch is empty; pass at least one sample")
+    if int(y.min()) < 0 or int(y.max()) >= network.classes:
+        raise ValueError(f"labels reach from {int(y.min())} to {int(y.max())}; this network has classes 0..{network.classes - 1}")
+    return signal

@@ -1,0 +1,90 @@
+"""Leaky integrate-and-fire neurons, as a pure step over explicit state.
+
+    u[t] = lam v[t-1] + I[t]                (charge; the current is not scaled by 1 - lam)
+    s[t] = H(u[t] - Vth)                    (fire at >=)
+    v[t] = u[t] - Vth s[t]                  (reset="subtract")   or   v[t] = u[t] (1 - s[t])   (reset="zero")
+
+with v[-1] = 0, so that ``v`` always means the membrane after the reset and ``u`` the one before it. ``lam = 1 - leak``.
+Source: online_and_bptt spec, section 0; the same form in OTTT (Xiao et al. 2022, eq. 2) and SLTT (Meng et al. 2023, eq. 3).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lava_snnlearn.checks import known_name
+from lava_snnlearn.neurons.surrogate import Sigmoid, Surrogate
+
+RESETS = ("subtract", "zero")
+
+
+@dataclass(frozen=True)
+class LIF:
+    """Parameters of a leaky integrate-and-fire population.
+
+    Args:
+        leak: fraction of the membrane lost in each step, 0 <= leak <= 1 (lam = 1 - leak = 1 - 1/tau). Loihi's dv is 4096 leak.
+        threshold: firing threshold Vth > 0, in units of the input current.
+        reset: "subtract" (soft reset, v = u - Vth s) or "zero" (hard reset).
+        surrogate: stands in for the derivative of the spike.
+        detach_reset: True drops the gradient through the reset, as most published code does.
+
+    Raises:
+        ValueError: leak or threshold out of range.
+        UnknownNameError: an unknown reset.
+    """
+
+    leak: float = 0.5
+    threshold: float = 1.0
+    reset: str = "subtract"
+    surrogate: Surrogate = field(default_factory=Sigmoid)
+    detach_reset: bool = True
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.leak) and 0 <= self.leak <= 1):
+            raise ValueError(f"leak is {self.leak}; it must lie in [0, 1] (fraction of the membrane lost per step; 0 is an IF neuron)")
+        if not (math.isfinite(self.threshold) and self.threshold > 0):
+            raise ValueError(f"threshold is {self.threshold}; it must be finite and > 0")
+        known_name("reset", self.reset, RESETS)
+
+    @property
+    def lam(self) -> float:
+        """Factor on the membrane per step, 1 - leak."""
+        return 1.0 - self.leak
+
+
+def IF(threshold: float = 1.0, **options: object) -> LIF:  # noqa: N802 (the field's name)
+    """Integrate-and-fire: a :class:`LIF` without leak. ``options`` are those of LIF but for leak."""
+    return LIF(leak=0.0, threshold=threshold, **options)  # type: ignore[arg-type]
+
+
+class NeuronState(NamedTuple):
+    """One step's result: ``spike`` in the dtype of the current, ``charged`` = u (before reset), ``membrane`` = v (after)."""
+
+    spike: Tensor
+    charged: Tensor
+    membrane: Tensor
+
+
+def step(neuron: LIF, membrane: Tensor | None, current: Tensor) -> NeuronState:
+    """One time step. ``membrane`` is v[t-1] (None: at rest), ``current`` is I[t]; any equal shapes; differentiable."""
+    charged = current if membrane is None else neuron.lam * membrane + current
+    spike = neuron.surrogate.spike(charged - neuron.threshold)
+    cut = spike.detach() if neuron.detach_reset else spike
+    after = charged - neuron.threshold * cut if neuron.reset == "subtract" else charged * (1 - cut)
+    return NeuronState(spike, charged, after)
+
+
+def run(neuron: LIF, current: Tensor) -> NeuronState:
+    """All time steps of ``current`` [T, B, ...] from rest; each field of the result is [T, B, ...]."""
+    states: list[NeuronState] = []
+    membrane: Tensor | None = None
+    for now in current.unbind(0):
+        states.append(step(neuron, membrane, now))
+        membrane = states[-1].membrane
+    return NeuronState(*(torch.stack(column) for column in zip(*states, strict=True)))
