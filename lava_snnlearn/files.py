@@ -38,6 +38,10 @@ def replacing(path: str | PathLike[str]) -> Iterator[Path]:
         raise OSError(f"cannot write {target}: {error}. Choose a folder that exists and is writable.") from error
     os.close(handle)
     temporary = Path(name)
+    # mkstemp makes files that only their owner may read; results are shared like any other file.
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(0o666 & ~umask)
     try:
         yield temporary
         with temporary.open("rb") as file:

@@ -10,8 +10,6 @@ from lava_snnlearn.checks import known_name
 ENCODINGS = ("direct", "latency", "rate")
 
 
-
-
 def _intensities(x: Tensor, code: str) -> Tensor:
     low, high = (float(x.min()), float(x.max())) if x.numel() else (0.0, 0.0)
     if low < 0 or high > 1:

@@ -113,12 +113,25 @@ def load(name: str, *, valid: float = 0.1, scale: str = "standard", train_size: 
 
 
 def _set_aside(train: Split, valid: float, train_size: int | None, seed: int) -> tuple[Split, Split]:
-    from sklearn.model_selection import train_test_split
-
     indices = np.arange(len(train))
     if train_size is not None and train_size < len(train):
-        indices, _ = train_test_split(indices, train_size=train_size, stratify=train.y, random_state=seed)
+        indices, _ = _stratified(train, indices, f"train_size = {train_size}", seed, train_size=train_size)
     held = indices[:0]
     if valid > 0:
-        indices, held = train_test_split(indices, test_size=valid, stratify=train.y[indices], random_state=seed)
+        indices, held = _stratified(train, indices, f"valid = {valid}", seed, test_size=valid)
     return Split(train.x[indices], train.y[indices]), Split(train.x[held], train.y[held])
+
+
+def _stratified(
+    train: Split, indices: NDArray[np.int64], wish: str, seed: int, **size: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    from sklearn.model_selection import train_test_split
+
+    try:
+        chosen, rest = train_test_split(indices, stratify=train.y[indices], random_state=seed, **size)
+    except ValueError as error:
+        raise ValueError(
+            f"{wish} of {len(indices)} samples leaves a part without one sample of every class ({error}). Both parts need at least "
+            "one sample a class: choose a size further away from none and all."
+        ) from error
+    return chosen, rest

@@ -121,7 +121,7 @@ def stepper(population: Population) -> Callable[[NDArray[Any], NDArray[Any]], Ne
     return lambda v, a: soft_reset_step(v, a, dv=population.dv, bias=bias, vth=population.vth, delta=delta)
 
 
-def _order(network: FixedNetwork) -> list[Population] | None:
+def topological_order(network: FixedNetwork) -> list[Population] | None:
     """Populations so that every source comes before its targets; None if the graph has a cycle."""
     waiting = list(network.populations)
     done: list[Population] = []
@@ -174,7 +174,7 @@ def _emulate_batch(network: FixedNetwork, signal: NDArray[np.int32], record: str
     batch = _Batch(network, signal, record == "all", products)
     for population in network.populations:
         batch.prepare(population)
-    order = _order(network)
+    order = topological_order(network)
     if order is not None:
         for population in order:
             batch.advance(population, 0, batch.current(population, 0, network.steps))

@@ -32,8 +32,8 @@ _HOME = {
 def _import_lava() -> None:
     """Import Lava's core, or say what to do.
 
-    Lava sets multiprocessing's start method at import, which fails if anybody (a torch DataLoader is enough) has fixed it before.
-    Where it was fixed to the same value, "fork", the choice is made anew.
+    Lava sets multiprocessing's start method at import, which fails if anybody (a torch DataLoader is enough) has fixed it
+    before. Where it was fixed to the same value, "fork", the choice is made anew.
     """
     if "lava.magma.core.process.process" not in sys.modules:
         method = multiprocessing.get_start_method(allow_none=True)

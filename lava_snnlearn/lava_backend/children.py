@@ -20,7 +20,7 @@ class ChildError(Exception):
 
 
 class ProgressBoard:
-    """One row per child in anonymous shared memory: whether it is busy with a phase, its time step, the phases it has finished."""
+    """One row per child in anonymous shared memory: is it busy with a phase, its time step, the phases it has finished."""
 
     def __init__(self, children: int) -> None:
         memory = mmap.mmap(-1, children * 3 * 8)
@@ -59,8 +59,8 @@ class ProgressBoard:
 def run_child(board: ProgressBoard, row: int, builder: Any, exception_q: multiprocessing.Queue) -> None:
     """Body of a child: build the model (or runtime service), report that it stands, and obey the runtime until the end.
 
-    Stands in for Lava's own, which loses exceptions that cannot be pickled. Ctrl-C is left to the parent, which ends its children
-    itself. A torch that was used in the parent hangs here unless it is told to use one thread.
+    Stands in for Lava's own, which loses exceptions that cannot be pickled. Ctrl-C is left to the parent, which ends its
+    children itself. A torch that was used in the parent hangs here unless it is told to use one thread.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if "torch" in sys.modules:

@@ -19,9 +19,9 @@ class ModelMap(dict):
     """Finds the model of a process of this library or of ``lava.proc`` without Lava's discovery, which executes whole folders.
 
     To be given to a run configuration as ``exception_proc_model_map``. Keys are process classes or instances; the model with
-    ``tag`` is the value. Processes from elsewhere are not in the map, so that Lava finds their models as usual. Where no model has
-    the tag, the only Python model of Lava's Loihi protocol without tags is taken (so that ``Injector`` works with a tag, too).
-    Entries that are set by hand (``map[Process] = Model``) go first.
+    ``tag`` is the value. Processes from elsewhere are not in the map, so that Lava finds their models as usual. Where no model
+    has the tag, the only Python model of Lava's Loihi protocol without tags is taken (so that ``Injector`` works with a tag,
+    too). Entries that are set by hand (``map[Process] = Model``) go first.
     """
 
     def __init__(self, tag: str) -> None:
@@ -69,14 +69,14 @@ def _implements(candidate: type, process_class: type, module: str) -> bool:
     return (
         candidate.__module__ == module
         and issubclass(candidate, AbstractPyProcessModel)
-        and candidate.implements_process is process_class
+        and getattr(candidate, "implements_process", None) is process_class
     )
 
 
 def run_config(tag: str = "fixed_pt", fast: bool = True) -> Loihi2SimCfg:
     """Lava's ``Loihi2SimCfg`` for the models with ``tag`` ("fixed_pt" or "floating_pt").
 
-    ``fast``: resolve the models of this library and of ``lava.proc`` directly (see :class:`ModelMap`); the choice is the same as
-    that of a plain ``Loihi2SimCfg(select_tag=tag)``, which always is enough.
+    ``fast``: resolve the models of this library and of ``lava.proc`` directly (see :class:`ModelMap`); the choice is the same
+    as that of a plain ``Loihi2SimCfg(select_tag=tag)``, which always is enough.
     """
     return Loihi2SimCfg(select_tag=tag, exception_proc_model_map=ModelMap(tag) if fast else None)

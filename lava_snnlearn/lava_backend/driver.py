@@ -101,12 +101,13 @@ class InProcessModel:
     def step(self, **inputs: ArrayLike) -> dict[str, NDArray]:
         """Run one time step with all its phases.
 
-        inputs: one array of the port's shape for each InPort by name; a missing one is zeros. Returns for each OutPort what was sent
-        in this step, in the port's dtype. Raises KeyError for a name that is no InPort, and whatever the model raises.
+        inputs: one array of the port's shape for each InPort by name; a missing one is zeros. Returns for each OutPort what was
+        sent in this step, in the port's dtype. Raises KeyError for a name that is no InPort, and whatever the model raises.
         """
         unknown = sorted(set(inputs) - set(self._inlets))
         if unknown:
-            raise KeyError(f"{unknown[0]!r} is no InPort of {type(self.model).__name__}. InPorts: {', '.join(self._inlets) or 'none'}.")
+            names = ", ".join(self._inlets) or "none"
+            raise KeyError(f"{unknown[0]!r} is no InPort of {type(self.model).__name__}. InPorts: {names}.")
         for name, inlet in self._inlets.items():
             inlet.fill(inputs.get(name))
         for outlet in self._outlets.values():

@@ -23,8 +23,8 @@ class LavaRunError(RuntimeError):
 class Guard:
     """Watches the children of a run while the parent waits for them.
 
-    ``names[i]`` describes child i, which is ``actors[i]`` (Lava's SystemProcess) and row i of the board. ``time_limit``: seconds
-    that may pass without any child finishing a phase of a step.
+    ``names[i]`` describes child i, which is ``actors[i]`` (Lava's SystemProcess) and row i of the board. ``time_limit``:
+    seconds that may pass without any child finishing a phase of a step.
     """
 
     def __init__(self, board: ProgressBoard, time_limit: float) -> None:
@@ -70,8 +70,8 @@ class Guard:
         return (
             f"Lava is blocked while {self.doing}: nothing moved for the time_limit of {self._limit:g} s. "
             f"Last finished time step: {self._board.step()}. Not finished in the next one: {unfinished}.\n"
-            "They wait for each other or for data (a cycle without a process that sends before it receives, an Injector without "
-            "items, a port that is never sent on), or one of them loops or is slow. "
+            "They wait for each other or for data (a cycle without a process that sends before it receives, an Injector "
+            "without items, a port that is never sent on), or one of them loops or is slow. "
             "Remedy: put a Dense into the cycle, supply the data, mend the loop; or raise time_limit."
         )
 
@@ -117,4 +117,4 @@ def _report(name: str, actor: Any) -> str:
         return ""
     if code > 0:
         return f"{name} died with exit code {code}, without a traceback (os._exit or a crash)."
-    return f"{name} was killed by {signal.Signals(-code).name} (SIGKILL: often out of memory; SIGSEGV: a crash in compiled code)."
+    return f"{name} was killed by {signal.Signals(-code).name} (SIGKILL: often out of memory; SIGSEGV: crash in compiled code)."

@@ -25,8 +25,8 @@ def network_of(process: AbstractProcess) -> list[AbstractProcess]:
 def remove_log_handlers(processes: Iterable[AbstractProcess]) -> None:
     """Remove the handlers that these processes added to the root logger.
 
-    Every Lava process adds one when it is built, so that a logged line appears once for each process that ever was. The handlers
-    carry no mark of their process: for each process one with the process's format and level is removed.
+    Every Lava process adds one when it is built, so that a logged line appears once for each process that ever was. The
+    handlers carry no mark of their process: for each process one with the process's format and level is removed.
     """
     root = logging.getLogger()
     for process in processes:
@@ -39,7 +39,7 @@ def remove_log_handlers(processes: Iterable[AbstractProcess]) -> None:
 
 
 def unregister(processes: Iterable[AbstractProcess]) -> None:
-    """Take processes and their Vars off Lava's global lists, which would keep them and their data until the interpreter ends."""
+    """Take processes and their Vars off Lava's global lists, which would keep them and their data as long as the interpreter."""
     gone = {process.id for process in processes}
     process_server, var_server = ProcessServer(), VarServer()
     process_server.processes[:] = [process for process in process_server.processes if process.id not in gone]

@@ -20,7 +20,7 @@ from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import RunConfig
 from lava.magma.runtime.mgmt_token_enums import MGMT_COMMAND, MGMT_RESPONSE, enum_equal
 from lava.magma.runtime.runtime import Runtime
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from lava_snnlearn.lava_backend.children import ProgressBoard, run_child
 from lava_snnlearn.lava_backend.configuration import run_config
@@ -31,9 +31,7 @@ TIME_LIMIT = 60.0
 _EXIT_LIMIT = 5.0  # seconds for children to leave after they acknowledged the stop
 
 
-def run_guarded(
-    process: AbstractProcess, steps: int, run_cfg: RunConfig | None = None, time_limit: float = TIME_LIMIT
-) -> None:
+def run_guarded(process: AbstractProcess, steps: int, run_cfg: RunConfig | None = None, time_limit: float = TIME_LIMIT) -> None:
     """Run the network of ``process`` for ``steps`` steps, then stop it. See :func:`guarded`.
 
     To see results connect a :class:`~lava_snnlearn.processes.recorder.process.Recorder`; Vars cannot be read after the stop.
@@ -44,9 +42,7 @@ def run_guarded(
 
 
 @contextmanager
-def guarded(
-    process: AbstractProcess, run_cfg: RunConfig | None = None, time_limit: float = TIME_LIMIT
-) -> Iterator[GuardedRun]:
+def guarded(process: AbstractProcess, run_cfg: RunConfig | None = None, time_limit: float = TIME_LIMIT) -> Iterator[GuardedRun]:
     """Start the network of ``process``; stop it at the end of the ``with`` block, or kill it if anything went wrong.
 
     ::
@@ -56,8 +52,9 @@ def guarded(
             weights = dense.weights.get()   # Var.get and Var.set are guarded, too
             network.run(100)                # goes on where the first run ended
 
-    After the block, left in whatever way, there are no child processes, no shared memory, no handlers of these processes at the root
-    logger. Ctrl-C kills the children and is raised again. Do not call ``process.pause()``; ``process.stop()`` afterwards is harmless.
+    After the block, left in whatever way, there are no child processes, no shared memory, no handlers of these processes at the
+    root logger. Ctrl-C kills the children and is raised again. Do not call ``process.pause()``; ``process.stop()`` afterwards
+    is harmless.
 
     Parameters
     ----------
@@ -67,9 +64,9 @@ def guarded(
 
     Raises
     ------
-    LavaRunError: a model raised (in __init__, run_spk, run_post_mgmt, ...; the message holds its traceback), died or was killed,
-        asked to pause or stop, or nothing moved for ``time_limit`` (the message names the processes that had not finished); or a
-        process of the network has been compiled before.
+    LavaRunError: a model raised (in __init__, run_spk, run_post_mgmt, ...; the message holds its traceback), died or was
+        killed, asked to pause or stop, or nothing moved for ``time_limit`` (the message names the processes that had not
+        finished); or a process of the network has been compiled before.
     Lava's own errors while the network is compiled (NoProcessModelFound, ...) pass unchanged.
     """
     processes = network_of(process)
@@ -133,7 +130,7 @@ class GuardedRun:
             runtime._build_runtime_services()
         runtime._start_ports()
         for built in runtime.exception_q:
-            self._guard.wait(lambda timeout, built=built: built.get(timeout=timeout))
+            self._guard.wait(partial(built.get, True))
         runtime.exception_q = []
         runtime.runtime_to_service = [GuardedPort(port, self._guard) for port in runtime.runtime_to_service]
         runtime.service_to_runtime = [GuardedPort(port, self._guard) for port in runtime.service_to_runtime]

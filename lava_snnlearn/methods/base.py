@@ -94,9 +94,13 @@ def check_batch(network: Network, x: Tensor, y: Tensor) -> Tensor:
     """Encoded input [T, B, n] of a training batch; raises ValueError where samples and labels do not fit the network."""
     signal = network.encode(x)
     if y.dtype != torch.int64 or y.dim() != 1 or len(y) != signal.shape[1]:
-        raise ValueError(f"labels have shape {tuple(y.shape)} and dtype {y.dtype}; expected int64 [{signal.shape[1]}], one a sample")
+        raise ValueError(
+            f"labels have shape {tuple(y.shape)} and dtype {y.dtype}; expected int64 [{signal.shape[1]}], one a sample"
+        )
     if len(y) == 0:
         raise ValueError("the batch is empty; pass at least one sample")
     if int(y.min()) < 0 or int(y.max()) >= network.classes:
-        raise ValueError(f"labels reach from {int(y.min())} to {int(y.max())}; this network has classes 0..{network.classes - 1}")
+        raise ValueError(
+            f"labels reach from {int(y.min())} to {int(y.max())}; this network has classes 0..{network.classes - 1}"
+        )
     return signal

@@ -170,4 +170,3 @@ class _TracedLinear(torch.autograd.Function):
         operand, weight = ctx.saved_tensors
         down = grad @ weight if ctx.needs_input_grad[0] else None
         return down, None, grad.t() @ operand, ctx.bias_gain * grad.sum(0), None
-

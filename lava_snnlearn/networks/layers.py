@@ -28,11 +28,20 @@ class SpikingLayer(nn.Module):
         neuron: its parameters.
         norm: one of :data:`lava_snnlearn.networks.norms.NORMS`.
         first: True for the layer that sees the data; deeper "sws" layers multiply their input spikes by 2.74.
+
+    Raises:
+        UnknownNameError: an unknown norm.
+        ValueError: "sws" with a single input, whose weights have no variance.
     """
 
     def __init__(self, inputs: int, outputs: int, neuron: LIF, norm: str = "none", *, first: bool = False) -> None:
         super().__init__()
         known_name("norm", norm, NORMS)
+        if norm == "sws" and inputs < 2:
+            raise ValueError(
+                f"a layer with {inputs} input cannot have norm='sws': the variance of its weights needs at least 2 inputs. "
+                "Use norm='none' or 'bn_step'."
+            )
         self.neuron, self.norm_name = neuron, norm
         self.input_gain = 1.0 if first else spike_gain(norm)
         self.weight = nn.Parameter(torch.empty(outputs, inputs))

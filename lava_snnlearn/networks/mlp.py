@@ -31,7 +31,9 @@ def mlp(
         ValueError: fewer than three sizes, or a size below 1.
     """
     if len(sizes) < 3 or min(sizes) < 1:
-        raise ValueError(f"sizes is {list(sizes)}; give inputs, one or more layers and classes, each at least 1, e.g. [64, 128, 10]")
+        raise ValueError(
+            f"sizes is {list(sizes)}; give inputs, one or more layers and classes, each at least 1, e.g. [64, 128, 10]"
+        )
     cell = neuron if neuron is not None else LIF()
     layers = [
         SpikingLayer(fan_in, fan_out, cell, norm, first=index == 0)

@@ -38,7 +38,13 @@ class Network(nn.Module):
     """
 
     def __init__(
-        self, layers: Sequence[SpikingLayer], readout: Readout, *, steps: int = 6, encoding: str = "direct", dropout: float = 0.0
+        self,
+        layers: Sequence[SpikingLayer],
+        readout: Readout,
+        *,
+        steps: int = 6,
+        encoding: str = "direct",
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if steps < 1:
@@ -82,6 +88,10 @@ class Network(nn.Module):
             )
         if not x.is_floating_point():
             raise ValueError(f"input has dtype {x.dtype}; pass floats (x.float()), spikes as 0.0 and 1.0")
+        if x.dtype != self.readout.weight.dtype:
+            raise ValueError(
+                f"input has dtype {x.dtype}, the network's weights have {self.readout.weight.dtype}; convert one of them with .to"
+            )
         if not bool(torch.isfinite(x).all()):
             raise ValueError("input holds NaN or infinite values; clean or drop these samples")
         return x if x.dim() == 3 else encode(x, self.steps, self.encoding, seed=None if self.training else 0)

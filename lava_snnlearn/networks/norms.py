@@ -60,5 +60,7 @@ class BatchNormTime(nn.BatchNorm1d):
         if current.dim() == 3:
             return super().forward(current.flatten(0, 1)).view_as(current)
         if self.training:
-            raise ValueError("norm='bn_time' needs the whole sequence; train with BPTT, or use norm='bn_step' or 'sws' with online methods")
+            raise ValueError(
+                "norm='bn_time' needs the whole sequence; train with BPTT, or use norm='bn_step' or 'sws' with online methods"
+            )
         return super().forward(current)

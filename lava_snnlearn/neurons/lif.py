@@ -47,7 +47,9 @@ class LIF:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.leak) and 0 <= self.leak <= 1):
-            raise ValueError(f"leak is {self.leak}; it must lie in [0, 1] (fraction of the membrane lost per step; 0 is an IF neuron)")
+            raise ValueError(
+                f"leak is {self.leak}; it must lie in [0, 1] (fraction of the membrane lost per step; 0 is an IF neuron)"
+            )
         if not (math.isfinite(self.threshold) and self.threshold > 0):
             raise ValueError(f"threshold is {self.threshold}; it must be finite and > 0")
         known_name("reset", self.reset, RESETS)

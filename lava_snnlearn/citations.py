@@ -1,0 +1,48 @@
+"""Papers behind the methods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lava_snnlearn.checks import known_name
+
+_PAPERS: Mapping[str, str] = {
+    "werbos1990": (
+        "P. J. Werbos. Backpropagation through time: what it does and how to do it. Proceedings of the IEEE 78(10), 1550-1560, 1990."
+    ),
+    "neftci2019": (
+        "E. O. Neftci, H. Mostafa, F. Zenke. Surrogate gradient learning in spiking neural networks. "
+        "IEEE Signal Processing Magazine 36(6), 51-63, 2019."
+    ),
+    "xiao2022": (
+        "M. Xiao, Q. Meng, Z. Zhang, D. He, Z. Lin. Online training through time for spiking neural networks. "
+        "Advances in Neural Information Processing Systems 35, 2022."
+    ),
+    "meng2023": (
+        "Q. Meng, M. Xiao, S. Yan, Y. Wang, Z. Lin, Z.-Q. Luo. Towards memory- and time-efficient backpropagation for training "
+        "spiking neural networks. IEEE/CVF International Conference on Computer Vision, 2023."
+    ),
+    "qiao2019": "S. Qiao, H. Wang, C. Liu, W. Shen, A. Yuille. Micro-batch training with batch-channel normalization and weight "
+    "standardization. arXiv:1903.10520, 2019.",
+    "davies2018": (
+        "M. Davies et al. Loihi: a neuromorphic manycore processor with on-chip learning. IEEE Micro 38(1), 82-99, 2018."
+    ),
+}
+_CITED: Mapping[str, tuple[str, ...]] = {
+    "bptt": ("werbos1990", "neftci2019"),
+    "ottt": ("xiao2022", "qiao2019"),
+    "sltt": ("meng2023",),
+}
+_PLATFORM = ("davies2018",)
+
+
+def citation(method: Any) -> str:
+    """The papers to cite for a method: its name ("ottt") or an instance; one reference a line, the chip's paper last.
+
+    Raises:
+        UnknownNameError: a name that is no method of the library.
+    """
+    name = method if isinstance(method, str) else getattr(method, "name", type(method).__name__)
+    keys = _CITED[known_name("method", name, _CITED)]
+    return "\n".join(_PAPERS[key] for key in (*keys, *_PLATFORM))

@@ -1,0 +1,1 @@
+"""Conformance cases of the library's own processes: random parameters and references."""

@@ -1,0 +1,39 @@
+"""Lava Processes of the library, one folder each: ``from lava_snnlearn.processes.soft_reset_lif.process import SoftResetLIF``.
+
+Their ProcessModels lie in the twin folder ``models/<name>/models.py``; a plain ``Loihi2SimCfg(select_tag="fixed_pt")`` or
+``"floating_pt"`` finds them. Lava's compiler executes every file of a process's folder again and again, so these folders hold
+nothing that has side effects or is slow to import.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lava_snnlearn.lava_backend  # noqa: F401  # says what to do where Lava is missing
+
+if TYPE_CHECKING:
+    from lava_snnlearn.processes.recorder.process import Recorder
+    from lava_snnlearn.processes.sample_source.process import SampleSource
+    from lava_snnlearn.processes.soft_reset_lif.process import SoftResetLIF
+
+__all__ = ["Recorder", "SampleSource", "SoftResetLIF"]
+
+_HOME = {"Recorder": "recorder", "SampleSource": "sample_source", "SoftResetLIF": "soft_reset_lif"}
+
+
+def join_models(package_path: list[str]) -> None:
+    """Add the twin folder ``models/<name>`` to the ``__path__`` of the process package ``processes/<name>``.
+
+    Lava looks for models among the modules of the process's own package only. The two folders are twins in the repository and
+    in an installed wheel alike.
+    """
+    package = Path(package_path[0])
+    package_path.append(str(package.parents[1] / "models" / package.name))
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}.process"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
