@@ -60,7 +60,9 @@ def load_optimiser(optimiser: torch.optim.Optimizer, tree: Mapping[str, Any], wh
     """
     state = to_tensors(tree)
     try:
-        optimiser.load_state_dict({"state": {int(k): v for k, v in state["state"].items()}, "param_groups": state["param_groups"]})
+        optimiser.load_state_dict(
+            {"state": {int(k): v for k, v in state["state"].items()}, "param_groups": state["param_groups"]}
+        )
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise FileFormatError(f"{where} holds the state of another optimiser: {error}") from error
 

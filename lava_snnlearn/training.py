@@ -113,7 +113,11 @@ class Trainer:
         device: str = "cpu",
     ) -> None:
         rate = method.preset.learning_rate if learning_rate is None else learning_rate
-        for name, value, least in (("epochs", epochs, 1), ("batch_size", batch_size, 1), ("checkpoint_batches", checkpoint_batches, 1)):
+        for name, value, least in (
+            ("epochs", epochs, 1),
+            ("batch_size", batch_size, 1),
+            ("checkpoint_batches", checkpoint_batches, 1),
+        ):
             if value is not None and value < least:
                 raise ValueError(f"{name} is {value}; it must be at least {least}")
         if not (math.isfinite(rate) and rate >= 0):
@@ -296,7 +300,8 @@ class Trainer:
             seconds=progress.seconds,
         )
         progress.rows.append(row)
-        if has_valid and valid > progress.best_accuracy:
+        # Among equals the later epoch: it was trained at a lower learning rate.
+        if has_valid and valid >= progress.best_accuracy:
             progress.best_epoch, progress.best_accuracy = row.epoch, valid
             progress.best_weights = checkpoints.to_tree(self.network.state_dict())
         progress.epoch, progress.batch = progress.epoch + 1, 0

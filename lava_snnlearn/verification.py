@@ -134,9 +134,7 @@ def _torch(network: FixedNetwork, x: ArrayLike) -> _States:
     )
 
 
-def _compare(
-    network: FixedNetwork, trace: Trace, other: Trace | _States, backend: str
-) -> tuple[int, int, Mismatch | None]:
+def _compare(network: FixedNetwork, trace: Trace, other: Trace | _States, backend: str) -> tuple[int, int, Mismatch | None]:
     """Values compared, values that differ, and the first of them."""
     compared = different = 0
     found: list[tuple[int, int, Mismatch]] = []

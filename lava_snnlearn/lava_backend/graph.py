@@ -116,9 +116,7 @@ def _synapse(connection: Connection, network: FixedNetwork) -> AbstractProcess:
     return DelayDense(delays=delays, max_delay=connection.max_delay, **options)
 
 
-def run_lava(
-    network: FixedNetwork, x: ArrayLike, *, time_limit: float = TIME_LIMIT, run_cfg: RunConfig | None = None
-) -> Trace:
+def run_lava(network: FixedNetwork, x: ArrayLike, *, time_limit: float = TIME_LIMIT, run_cfg: RunConfig | None = None) -> Trace:
     """Run samples on Lava's simulator (``fixed_pt`` models), guarded.
 
     Args:

@@ -26,12 +26,12 @@ def remove_log_handlers(processes: Iterable[AbstractProcess]) -> None:
     """Remove the handlers that these processes added to the root logger.
 
     Every Lava process adds one when it is built, so that a logged line appears once for each process that ever was. The
-    handlers carry no mark of their process: for each process one with the process's format and level is removed.
+    handlers carry no mark of their process: for each process the latest one with the process's format and level is removed.
     """
     root = logging.getLogger()
     for process in processes:
         config = process._log_config
-        for handler in root.handlers:
+        for handler in reversed(root.handlers):
             form = handler.formatter._fmt if handler.formatter else None
             if type(handler) is logging.StreamHandler and form == config.format and handler.level == config.level_console:
                 root.removeHandler(handler)

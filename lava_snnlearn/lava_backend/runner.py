@@ -7,6 +7,7 @@ and when ``stop()`` is forgotten. Here the parent watches its children while it 
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing.connection
 import operator
 from collections.abc import Iterator, Sequence
@@ -118,6 +119,7 @@ class GuardedRun:
     def start(self) -> None:
         """Fork the children and wait until every model is built: Lava's ``Runtime.initialize``, guarded."""
         runtime = self._runtime
+        atexit.register(self.release)  # multiprocessing would wait for the children of a block that was never left
         runtime._build_watchdog_manager()
         runtime._build_message_infrastructure()
         runtime._build_channels()
@@ -149,6 +151,7 @@ class GuardedRun:
     def release(self) -> None:
         """End what still lives and give everything back. The runtime remains as a shell: reading Vars from it is an error."""
         self._running = False
+        atexit.unregister(self.release)
         runtime = self._runtime
         for actor in self._guard.actors:
             if actor.is_alive():

@@ -42,6 +42,9 @@ class Method(Protocol):
 
     ``optimiser_every`` is "batch" (the optimiser steps once after :meth:`gradients`) or "step" (the method calls ``on_step``
     after each time step, and there the optimiser steps).
+
+    A method may also have an attribute ``engine``: the one of ``lava_snnlearn.testing.problems.ENGINES`` whose closed forms its
+    gradients equal, or another name or None if there is none; ``lava_snnlearn.testing.check_method`` then holds it to them.
     """
 
     @property

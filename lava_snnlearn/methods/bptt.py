@@ -44,6 +44,11 @@ class BPTT:
         known_name("loss reduction", self.reduction, REDUCTIONS)
 
     @property
+    def engine(self) -> str | None:
+        """"full": the exact gradient of the per-step loss; None for the mean logit, which is another loss."""
+        return "full" if self.reduction == "per_step" else None
+
+    @property
     def preset(self) -> Preset:
         """leak 0.5, sigmoid surrogate, scaled weight standardisation, T = 6."""
         return Preset()

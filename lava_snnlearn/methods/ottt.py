@@ -61,6 +61,11 @@ class OTTT:
         return "step" if self.update == "online" else "batch"
 
     @property
+    def engine(self) -> str | None:
+        """"trace"; None where an option leaves the consistent form."""
+        return "trace" if self.trace_first_layer and self.trace_bias and not self.trace_readout else None
+
+    @property
     def preset(self) -> Preset:
         """leak 0.5 (tau 2), sigmoid surrogate a = 4, scaled weight standardisation, T = 6."""
         return Preset()

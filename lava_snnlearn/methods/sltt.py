@@ -44,6 +44,11 @@ class SLTT:
             raise ValueError(f"k is {self.k}; SLTT-K needs at least 1 step with a backward (None: all steps)")
 
     @property
+    def engine(self) -> str | None:
+        """"instant"; None for SLTT-K, whose gradient is that of a random part of the steps."""
+        return "instant" if self.k is None else None
+
+    @property
     def preset(self) -> Preset:
         """lam 1/11 (tau 1.1), triangle surrogate, batch norm per step, T = 6."""
         return Preset(neuron=LIF(leak=10 / 11, surrogate=Triangle()), norm="bn_step")

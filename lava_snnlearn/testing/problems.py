@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -171,7 +170,7 @@ def _conserving(current: float, threshold: float, steps: int) -> SpikeCountProbl
 
 def _hard(current: float, threshold: float, steps: int) -> SpikeCountProblem:
     period = math.ceil(threshold / current)
-    neuron: Any = IF(threshold, reset="zero")
+    neuron = IF(threshold, reset="zero")
     return SpikeCountProblem(f"IF to zero, I={current}, Vth={threshold}", neuron, current, steps, steps // period, period - 1)
 
 

@@ -1,0 +1,46 @@
+# Every target makes and repairs .venv by itself (.ci/set-up); there is nothing to activate.
+SHELL := bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench clean set-up
+
+# No window is opened anywhere: figures go into files.
+export MPLBACKEND := Agg
+
+DEMO_NAME ?= $(if $(SHORT),demo-short,demo)
+DEMO_SHORT_ARGS := $(if $(SHORT),--epochs 3 --verify-samples 4)
+DEMO_ARGS ?=
+BENCH_ARGS ?= $(if $(QUICK),--quick)
+TEST_ARGS ?=
+
+help:
+	@echo "make demo      train a network, put it into Loihi's integers, prove both equal on Lava, write a report"
+	@echo "               SHORT=1: short form; DEMO_ARGS='...': options of 'lava-snnlearn run'; DEMO_NAME=...: folder in runs/"
+	@echo "make test      the whole test suite; TEST_ARGS='...': arguments of pytest, e.g. TEST_ARGS='tests/test_install.py -v'"
+	@echo "make lint      ruff (rules and format) and mypy"
+	@echo "make bench     the measurements in benchmarks/; QUICK=1: a short run of each; BENCH_ARGS='...': their options"
+	@echo "make set-up    only .venv, with the library and its test and lint tools (the targets above do this when needed)"
+	@echo "make clean     delete caches and build leftovers; .venv and runs/ stay"
+
+set-up:
+	@bash .ci/set-up
+
+demo: set-up
+	.venv/bin/lava-snnlearn run --name $(DEMO_NAME) --overwrite $(DEMO_SHORT_ARGS) $(DEMO_ARGS)
+	@test -f runs/$(DEMO_NAME)/report.html || { echo "The demo wrote no runs/$(DEMO_NAME)/report.html" >&2; exit 1; }
+	@echo "Report: $(CURDIR)/runs/$(DEMO_NAME)/report.html"
+
+# Not 'python -m pytest': it makes processes/ importable under a second name, and Lava then finds no model.
+test: set-up
+	.venv/bin/pytest $(TEST_ARGS)
+
+lint: set-up
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+
+bench: set-up
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; .venv/bin/python "$$script" $(BENCH_ARGS); done
+
+clean:
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

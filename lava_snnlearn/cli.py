@@ -1,0 +1,236 @@
+"""The command line: ``lava-snnlearn run | methods | verify | emulate``."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from lava_snnlearn.checks import known_name
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lava_snnlearn.fixed_point.graph import FixedNetwork
+
+app = typer.Typer(
+    name="lava-snnlearn",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    help="Train spiking networks in torch, convert them to Loihi's integers, run them on Lava, prove that both are equal.\n\n"
+    "Start with [bold]lava-snnlearn run[/bold]: it trains OTTT on the embedded digits, quantizes to 8 bits, emulates the whole "
+    "test set, verifies on Lava's simulator and writes runs/ottt-digits/report.html.",
+)
+_RUN = "What to run"
+_NET = "Network"
+_TRAIN = "Training"
+_CHIP = "Fixed point"
+_FILES = "Files"
+
+
+@app.command()
+def run(
+    method: Annotated[
+        str, typer.Option(help="bptt, ottt or sltt; see 'lava-snnlearn methods'.", rich_help_panel=_RUN)
+    ] = "ottt",
+    data: Annotated[str, typer.Option(help="digits, mnist or fashion.", rich_help_panel=_RUN)] = "digits",
+    update: Annotated[str | None, typer.Option(help="OTTT: accumulate or online.", rich_help_panel=_RUN)] = None,
+    k: Annotated[int | None, typer.Option(help="SLTT: steps with a backward (SLTT-K).", rich_help_panel=_RUN)] = None,
+    layers: Annotated[str | None, typer.Option(help="Hidden layers, e.g. 128,128.", rich_help_panel=_NET)] = None,
+    steps: Annotated[int | None, typer.Option(help="Time steps T of a sample.", rich_help_panel=_NET)] = None,
+    leak: Annotated[float | None, typer.Option(help="Membrane lost per step, 0..1 (0: IF).", rich_help_panel=_NET)] = None,
+    reset: Annotated[
+        str, typer.Option(help="subtract, or zero (runs on Lava's stock LIF).", rich_help_panel=_NET)
+    ] = "subtract",
+    norm: Annotated[str | None, typer.Option(help="none, bn_step, bn_time or sws.", rich_help_panel=_NET)] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Default: 15 for digits, 2 for mnist and fashion.", rich_help_panel=_TRAIN)
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Samples a batch.", rich_help_panel=_TRAIN)] = 128,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Default: the method's published one.", rich_help_panel=_TRAIN)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same bits.", rich_help_panel=_TRAIN)] = 0,
+    train_size: Annotated[int | None, typer.Option(help="Use only so many training samples.", rich_help_panel=_TRAIN)] = None,
+    input: Annotated[
+        str, typer.Option(help="current, graded (8-bit spikes), rate or latency (binary spikes).", rich_help_panel=_CHIP)
+    ] = "current",
+    weight_bits: Annotated[int, typer.Option(help="2..8.", rich_help_panel=_CHIP)] = 8,
+    verify_samples: Annotated[int, typer.Option(help="Test samples run on Lava's simulator.", rich_help_panel=_CHIP)] = 32,
+    name: Annotated[str | None, typer.Option(help="Name of the run; default METHOD-DATA.", rich_help_panel=_FILES)] = None,
+    runs_dir: Annotated[Path, typer.Option(help="Folder of all runs.", rich_help_panel=_FILES)] = Path("runs"),
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.", rich_help_panel=_FILES)] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run.", rich_help_panel=_FILES)] = False,
+) -> None:
+    """Train, quantize, emulate on the whole test set, verify on Lava, write a report.
+
+    Exit status: 0 all equal, 1 a mismatch between emulator and Lava, 2 an error.
+
+    Examples:
+
+      lava-snnlearn run
+
+      lava-snnlearn run --method sltt --k 2 --epochs 30
+
+      lava-snnlearn run --method bptt --data mnist --input graded --weight-bits 6
+    """
+    from lava_snnlearn import pipeline
+
+    settings = pipeline.Settings(
+        method=method,
+        data=data,
+        options=tuple((key, value) for key, value in (("update", update), ("k", k)) if value is not None),
+        layers=None if layers is None else _sizes(layers),
+        epochs=epochs,
+        steps=steps,
+        leak=leak,
+        reset=reset,
+        norm=norm,
+        input=input,
+        weight_bits=weight_bits,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        verify_samples=verify_samples,
+        train_size=train_size,
+    )
+    folder = runs_dir / (name or f"{method}-{data}")
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    summary = pipeline.run(settings, folder, resume=resume, overwrite=overwrite, tell=console.print)
+    table = Table(title=str(folder))
+    for heading in ("", "test accuracy"):
+        table.add_column(heading)
+    table.add_row("float (torch)", f"{summary.float_accuracy:.4f}")
+    table.add_row(f"fixed point, {weight_bits} bits", f"{summary.fixed_accuracy:.4f}")
+    table.add_row("same prediction in both", f"{summary.agreement:.4f}")
+    Console().print(table)
+    console.print(f"open {folder / 'report.html'}")
+    raise typer.Exit(0 if summary.verification.ok else 1)
+
+
+@app.command("methods")
+def list_methods() -> None:
+    """List the training methods, their options and the papers to cite."""
+    import dataclasses
+
+    from lava_snnlearn.citations import citation
+    from lava_snnlearn.methods import METHODS
+
+    for name, cls in METHODS.items():
+        summary = (cls.__doc__ or "").strip().splitlines()[0]
+        options = ", ".join(f"{field.name}={_default(field)}" for field in dataclasses.fields(cls))
+        typer.echo(f"{name}: {summary}\n  options: {options}")
+        typer.echo("  cite: " + citation(name).replace("\n", "\n        ") + "\n")
+
+
+@app.command("verify")
+def verify_file(
+    file: Annotated[Path, typer.Argument(help="A network file (network.h5).")],
+    samples: Annotated[int, typer.Option(help="How many samples to run on Lava.")] = 8,
+    data: Annotated[str | None, typer.Option(help="Data set, or 'random'. Default: that of the run.")] = None,
+    npy: Annotated[Path | None, typer.Option(help="Your own samples, float [N, features], as .npy.")] = None,
+    time_limit: Annotated[float, typer.Option(help="Seconds without progress until the run is killed.")] = 60.0,
+) -> None:
+    """Run a network file on Lava and compare every spike and membrane with the emulator and torch.
+
+    Exit status: 0 all equal, 1 a mismatch (the first one is named), 2 an error.
+    """
+    from lava_snnlearn.fixed_point.graph import FixedNetwork
+    from lava_snnlearn.verification import verify
+
+    network = FixedNetwork.load(file)
+    x, _ = _samples(file, network, data, npy, samples)
+    report = verify(network, x, time_limit=time_limit)
+    typer.echo(str(report))
+    raise typer.Exit(0 if report.ok else 1)
+
+
+@app.command("emulate")
+def emulate_file(
+    file: Annotated[Path, typer.Argument(help="A network file (network.h5).")],
+    samples: Annotated[int | None, typer.Option(help="How many samples; default: all of the test set.")] = None,
+    data: Annotated[str | None, typer.Option(help="Data set, or 'random'. Default: that of the run.")] = None,
+    npy: Annotated[Path | None, typer.Option(help="Your own samples, float [N, features], as .npy.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Write outputs and predictions to this .npz.")] = None,
+) -> None:
+    """Print a network file and run it in the exact emulator: accuracy, spike rates, clipped membranes, speed."""
+    import numpy as np
+
+    from lava_snnlearn.files import replacing
+    from lava_snnlearn.fixed_point.emulator import emulate
+    from lava_snnlearn.fixed_point.graph import FixedNetwork
+
+    network = FixedNetwork.load(file)
+    x, labels = _samples(file, network, data, npy, samples)
+    begin = time.perf_counter()
+    trace = emulate(network, x, record="spikes")
+    seconds = time.perf_counter() - begin
+    typer.echo(f"{network}\n")
+    if labels is not None:
+        typer.echo(f"accuracy {float((trace.predictions == labels).mean()):.4f} on {len(labels)} samples")
+    for name, rate in trace.spike_rates().items():
+        typer.echo(f"{name}: {rate:.4f} spikes per neuron and step, {trace.saturated[name]} membranes clipped")
+    typer.echo(f"{len(trace.outputs)} samples in {seconds:.2f} s")
+    if save is not None:
+        with replacing(save) as temporary, temporary.open("wb") as target:
+            np.savez(target, outputs=trace.outputs, predictions=trace.predictions)
+
+
+def _default(field: Any) -> Any:
+    import dataclasses
+
+    return field.default_factory() if field.default is dataclasses.MISSING else field.default
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--layers is {text!r}; give sizes separated by commas, e.g. 128,128") from None
+
+
+def _samples(
+    file: Path, network: FixedNetwork, data: str | None, npy: Path | None, count: int | None
+) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
+    """Samples and, where known, labels for a network file: from --npy, --data, or the run that the file belongs to."""
+    import numpy as np
+
+    from lava_snnlearn.data import DATASETS, load
+
+    if count is not None and count < 1:
+        raise ValueError(f"--samples is {count}; give at least 1")
+    if npy is not None:
+        try:
+            return np.load(npy, allow_pickle=False)[:count], None
+        except (OSError, ValueError, EOFError) as error:
+            raise ValueError(f"{npy} is not a readable .npy array: {error}") from error
+    scale = "unit" if network.host.encoding != "direct" else "standard"
+    settings = file.parent / "summary.json"
+    if data is None:
+        data = json.loads(settings.read_text())["settings"]["data"] if settings.is_file() else "random"
+    if known_name("data set", data, [*DATASETS, "random"]) == "random":
+        top = {"current": 1.0, "graded": 1.0, "spikes": 1.0}[network.host.form]
+        shape = (count or 64, network.host.features)
+        return (np.random.default_rng(0).random(shape) * top).astype(np.float32), None
+    test = load(data, scale=scale).test
+    return test.x[:count], test.y[:count]
+
+
+def main() -> None:
+    """Entry point: errors become one line and exit status 2."""
+    try:
+        app()
+    except (ValueError, TypeError, OSError, RuntimeError, ImportError, ArithmeticError) as error:
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {error}")
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

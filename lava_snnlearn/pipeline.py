@@ -1,0 +1,247 @@
+"""The main job as one function: train, quantize, emulate on the whole test set, verify on Lava, report."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lava_snnlearn import methods, networks
+from lava_snnlearn.checks import known_name
+from lava_snnlearn.citations import citation
+from lava_snnlearn.data import DATASETS, Dataset, load
+from lava_snnlearn.files import write_text
+from lava_snnlearn.fixed_point.emulator import emulate
+from lava_snnlearn.fixed_point.graph import FixedNetwork
+from lava_snnlearn.fixed_point.quantize import quantize
+from lava_snnlearn.fixed_point.table import connection_rows, population_rows
+from lava_snnlearn.fixed_point.trace import Trace
+from lava_snnlearn.neurons import RESETS
+from lava_snnlearn.networks.norms import NORMS
+from lava_snnlearn.training import History, Trainer, predictions
+from lava_snnlearn.verification import Report, verify
+
+INPUTS = ("current", "graded", "latency", "rate")
+DEFAULT_LAYERS = {"digits": (128, 128), "mnist": (256, 256), "fashion": (256, 256)}
+DEFAULT_EPOCHS = {"digits": 15, "mnist": 2, "fashion": 2}
+PICTURED = 64
+"""Test samples whose full traces go into the report's pictures."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to run; None takes the default of the method or the data set.
+
+    ``input`` is "current" (the host computes the first layer's current), "graded" (8-bit graded spikes), "rate" or "latency"
+    (binary spikes; the data are then scaled to [0, 1]). ``options`` go to the method, e.g. {"update": "online"} or {"k": 2}.
+    """
+
+    method: str = "ottt"
+    data: str = "digits"
+    options: tuple[tuple[str, Any], ...] = ()
+    layers: tuple[int, ...] | None = None
+    epochs: int | None = None
+    steps: int | None = None
+    leak: float | None = None
+    reset: str = "subtract"
+    norm: str | None = None
+    input: str = "current"
+    weight_bits: int = 8
+    batch_size: int = 128
+    learning_rate: float | None = None
+    seed: int = 0
+    verify_samples: int = 32
+    train_size: int | None = None
+
+    def __post_init__(self) -> None:
+        known_name("method", self.method, methods.METHODS)
+        known_name("data set", self.data, DATASETS)
+        known_name("input", self.input, INPUTS)
+        known_name("reset", self.reset, RESETS)
+        if self.norm is not None:
+            known_name("norm", self.norm, NORMS)
+        if self.verify_samples < 1:
+            raise ValueError(f"verify_samples is {self.verify_samples}; verify at least 1 sample")
+        if not 2 <= self.weight_bits <= 8:
+            raise ValueError(f"weight_bits is {self.weight_bits}; Loihi holds 2 to 8 bits a weight")
+
+    @property
+    def scale(self) -> str:
+        """Scale of the data that the input form needs."""
+        return "unit" if self.input in ("latency", "rate") else "standard"
+
+    def load(self) -> Dataset:
+        """The data set."""
+        return load(self.data, scale=self.scale, train_size=self.train_size)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run gave: accuracies on the test set, verification, files."""
+
+    folder: Path
+    history: History
+    network: FixedNetwork
+    float_accuracy: float
+    fixed_accuracy: float
+    agreement: float
+    verification: Report
+    seconds: dict[str, float]
+
+
+def run(
+    settings: Settings, folder: Path, *, resume: bool = False, overwrite: bool = False, tell: Callable[[str], None] = print
+) -> Summary:
+    """Train, quantize, emulate, verify and report into ``folder``.
+
+    Args:
+        settings: what to run.
+        folder: gets config.json, metrics.csv, checkpoint.h5, weights.h5, network.h5, summary.json, report.html and PNGs.
+        resume: continue an earlier run in this folder; overwrite: start anew there.
+        tell: called with a line of text at each stage.
+
+    Raises:
+        FileExistsError, OSError, ValueError, LavaRunError: as in Trainer, quantize and run_lava.
+    """
+    seconds: dict[str, float] = {}
+    clock = time.perf_counter()
+
+    def stage(name: str, text: str) -> None:
+        nonlocal clock
+        now = time.perf_counter()
+        seconds[name], clock = now - clock, now
+        tell(text)
+
+    data = settings.load()
+    method = methods.get(settings.method, **dict(settings.options))
+    torch.manual_seed(settings.seed)
+    network = _network(settings, method, data)
+    epochs = DEFAULT_EPOCHS[settings.data] if settings.epochs is None else settings.epochs
+    trainer = Trainer(
+        network,
+        method,
+        data,
+        epochs=epochs,
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        run_dir=folder,
+    )
+    stage(
+        "load",
+        f"{method}\n{data.name}: {len(data.train)} training, {len(data.valid)} validation, {len(data.test)} test samples",
+    )
+    history = trainer.resume() if resume else trainer.fit(overwrite=overwrite)
+    floats = predictions(network, data.test)
+    float_accuracy = float((floats == data.test.y).mean())
+    stage("train", f"trained {epochs} epochs: test accuracy {float_accuracy:.4f} (float)")
+
+    form = settings.input if settings.input in ("current", "graded") else "spikes"
+    chip = quantize(network, weight_bits=settings.weight_bits, input=form, calibration=data.train.x)
+    chip.save(folder / "network.h5")
+    stage("quantize", f"quantized to {settings.weight_bits} bits: {folder / 'network.h5'}")
+    answer = emulate(chip, data.test.x, record="outputs")
+    fixed_accuracy = float((answer.predictions == data.test.y).mean())
+    agreement = float((answer.predictions == floats).mean())
+    clipped = sum(answer.saturated.values())
+    stage("emulate", f"emulated: test accuracy {fixed_accuracy:.4f} (fixed point), {clipped} membranes clipped")
+    chosen = data.test.x[: settings.verify_samples]
+    proof = verify(chip, chosen)
+    stage("verify", str(proof))
+    summary = Summary(folder, history, chip, float_accuracy, fixed_accuracy, agreement, proof, seconds)
+    _write(settings, data, method, summary, answer)
+    stage("report", f"report: {folder / 'report.html'}")
+    return summary
+
+
+def _network(settings: Settings, method: methods.Method, data: Dataset) -> networks.Network:
+    preset = method.preset
+    changes: dict[str, Any] = {"reset": settings.reset}
+    if settings.leak is not None:
+        changes["leak"] = settings.leak
+    layers = DEFAULT_LAYERS[settings.data] if settings.layers is None else settings.layers
+    return networks.mlp(
+        [data.features, *layers, data.classes],
+        dataclasses.replace(preset.neuron, **changes),
+        norm=preset.norm if settings.norm is None else settings.norm,
+        steps=preset.steps if settings.steps is None else settings.steps,
+        encoding=settings.input if settings.input in ("latency", "rate") else "direct",
+    )
+
+
+def _write(settings: Settings, data: Dataset, method: methods.Method, summary: Summary, answer: Trace) -> None:
+    from lava_snnlearn.report import confusion_matrix, curves, membranes, raster, rates, write_report
+
+    proof = summary.verification
+    trace = emulate(summary.network, data.test.x[:PICTURED])
+    results = {
+        "float_accuracy": summary.float_accuracy,
+        "fixed_accuracy": summary.fixed_accuracy,
+        "agreement": summary.agreement,
+        "saturated": dict(answer.saturated),
+        "spike_rates": trace.spike_rates(),
+        "best_epoch": summary.history.best_epoch,
+        "verified": proof.ok,
+        "verified_samples": proof.samples,
+        "verified_values": dict(proof.compared),
+        "mismatches": dict(proof.mismatches),
+        "seconds": summary.seconds,
+    }
+    content = {"settings": dataclasses.asdict(settings) | {"options": dict(settings.options)}, "results": results}
+    write_text(summary.folder / "summary.json", json.dumps(content, indent=2) + "\n")
+    share = float(np.mean([rate for rate in trace.spike_rates().values()]))
+    accuracy_rows = [
+        ["", "test accuracy"],
+        ["float (torch)", f"{summary.float_accuracy:.4f}"],
+        [f"fixed point, {settings.weight_bits} bits (emulator)", f"{summary.fixed_accuracy:.4f}"],
+        ["same prediction in both", f"{summary.agreement:.4f}"],
+        ["spikes per neuron and step", f"{share:.3f}"],
+        ["membranes clipped to 24 bits", str(sum(answer.saturated.values()))],
+    ]
+    setting_rows = [["setting", "value"], *([key, str(value)] for key, value in dataclasses.asdict(settings).items())]
+    verdict = (
+        f"Verified: {proof.samples} samples, all populations, every step, 0 mismatches" if proof.ok else "NOT equal, see below"
+    )
+    write_report(
+        summary.folder,
+        title=f"{method.name.upper()} on {data.name}",
+        verdict=f"{verdict} ({', '.join(f'{n} values against {b}' for b, n in proof.compared.items())}).",
+        ok=proof.ok,
+        tables={
+            "Result": accuracy_rows,
+            "Populations": population_rows(summary.network),
+            "Connections": connection_rows(summary.network),
+        },
+        figures={
+            "Curves": (
+                curves(summary.history.epochs),
+                "Training; the weights of the epoch best on the validation split are kept.",
+            ),
+            "Confusion matrix": (
+                confusion_matrix(data.test.y, answer.predictions, data.classes),
+                "The fixed-point network on the whole test set.",
+            ),
+            "Raster": (
+                raster(summary.network, trace),
+                "All spikes of the first test sample, as on Lava: each layer lags one step.",
+            ),
+            "Membranes": (
+                membranes(summary.network, trace),
+                "Most active neurons, first test sample: membrane after reset (real units), threshold (dashed), spikes (bars).",
+            ),
+            "Rates": (rates(trace), f"Spike rates of the neurons over {trace.outputs.shape[0]} test samples."),
+        },
+        text={
+            "Verification": str(proof),
+            "Quantisation": "\n".join(summary.network.notes),
+            "Settings": "\n".join(f"{key} = {value}" for key, value in setting_rows[1:]),
+            "Please cite": citation(method),
+        },
+    )

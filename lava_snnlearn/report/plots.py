@@ -1,0 +1,115 @@
+"""Figures of a run. Every function returns a matplotlib Figure that no global state knows, so it works in scripts and notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_UNIT
+from lava_snnlearn.fixed_point.graph import FixedNetwork
+from lava_snnlearn.fixed_point.trace import Trace
+from lava_snnlearn.training import EpochMetrics
+
+_FLOAT, _FIXED, _MUTED = "#3b6ea8", "#c2571a", "#8a8a8a"
+
+
+def _tidy(axes: Axes, title: str, x: str, y: str) -> None:
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def curves(epochs: Sequence[EpochMetrics]) -> Figure:
+    """Loss, accuracy and spike rate over the epochs."""
+    figure = Figure(figsize=(10, 3), layout="constrained")
+    loss, accuracy, rate = figure.subplots(1, 3)
+    x = [row.epoch for row in epochs]
+    loss.plot(x, [row.train_loss for row in epochs], color=_FLOAT, marker=".")
+    _tidy(loss, "training loss", "epoch", "loss")
+    accuracy.plot(x, [row.train_accuracy for row in epochs], color=_FLOAT, marker=".", label="training")
+    if not np.isnan([row.valid_accuracy for row in epochs]).all():
+        accuracy.plot(x, [row.valid_accuracy for row in epochs], color=_FIXED, marker=".", label="validation")
+    accuracy.legend(frameon=False)
+    _tidy(accuracy, "accuracy", "epoch", "fraction correct")
+    rate.plot(x, [row.spike_rate for row in epochs], color=_FLOAT, marker=".")
+    _tidy(rate, "spike rate", "epoch", "spikes per neuron and step")
+    rate.set_ylim(bottom=0)
+    for axes in (loss, accuracy, rate):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
+def confusion_matrix(labels: NDArray[np.int64], predictions: NDArray[np.int64], classes: int) -> Figure:
+    """Counts of predicted (columns) against true classes (rows); labels and predictions int64 [N]."""
+    counts = np.zeros((classes, classes), dtype=int)
+    np.add.at(counts, (labels, predictions), 1)
+    side = max(3.5, 0.45 * classes)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.argwhere(counts):
+        dark = share[row, column] > 0.5
+        axes.text(
+            column, row, str(counts[row, column]), ha="center", va="center", fontsize=7, color="white" if dark else "black"
+        )
+    axes.set_xticks(range(classes))
+    axes.set_yticks(range(classes))
+    _tidy(axes, "confusion matrix (fixed point, test set)", "predicted", "true")
+    return figure
+
+
+def raster(network: FixedNetwork, trace: Trace, sample: int = 0) -> Figure:
+    """Spikes of one sample: a row a population, time in steps on Lava (each layer starts one step later)."""
+    names = list(trace.spikes)
+    figure = Figure(figsize=(8, 1.2 + 1.7 * len(names)), layout="constrained")
+    rows = np.atleast_1d(figure.subplots(len(names), 1, sharex=True))
+    for axes, name in zip(rows, names, strict=True):
+        population = network.population(name)
+        steps, neurons = np.nonzero(trace.spikes[name][:, sample])
+        axes.scatter(steps + population.t_start, neurons, s=5, marker="s", color=_FLOAT)
+        axes.set_ylim(-1, population.size)
+        axes.set_xlim(-0.5, network.period - 0.5)
+        _tidy(axes, f"{name}: {int(trace.spikes[name][:, sample].sum())} spikes", "", "neuron")
+    rows[-1].set_xlabel("time step")
+    return figure
+
+
+def membranes(network: FixedNetwork, trace: Trace, sample: int = 0, neurons: int = 4) -> Figure:
+    """Membranes (after reset) of the most active neurons of each spiking population, with threshold and spikes."""
+    names = list(trace.spikes)
+    figure = Figure(figsize=(2.6 * neurons, 2.1 * len(names)), layout="constrained")
+    grid = np.atleast_2d(figure.subplots(len(names), neurons, squeeze=False, sharex="row"))
+    for row, name in zip(grid, names, strict=True):
+        population = network.population(name)
+        spikes = trace.spikes[name][:, sample].astype(np.int64)
+        unit = MEMBRANE_UNIT * 2.0**population.scale_bits
+        busiest = np.argsort(-spikes.sum(axis=0), kind="stable")[:neurons]
+        for axes in row[len(busiest) :]:
+            axes.set_axis_off()
+        for axes, neuron in zip(row, busiest, strict=False):
+            time = np.arange(network.steps) + population.t_start
+            axes.plot(time, trace.membranes[name][:, sample, neuron] / unit, color=_FLOAT, marker=".")
+            threshold = population.vth / 2.0**population.scale_bits
+            axes.axhline(threshold, color=_MUTED, linestyle="--", linewidth=1)
+            fired = time[spikes[:, neuron].astype(bool)]
+            axes.plot(fired, np.full(len(fired), threshold), "|", color=_FIXED, markersize=12, markeredgewidth=2)
+            _tidy(axes, f"{name}, neuron {neuron}", "time step", "membrane" if neuron == busiest[0] else "")
+    return figure
+
+
+def rates(trace: Trace) -> Figure:
+    """Distribution of spike rates over the neurons of each population, averaged over samples."""
+    names = list(trace.spikes)
+    figure = Figure(figsize=(3.2 * len(names), 2.6), layout="constrained")
+    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names), squeeze=False)[0]), names, strict=True):
+        per_neuron = trace.spikes[name].mean(axis=(0, 1))
+        axes.hist(per_neuron, bins=np.linspace(0, 1, 21), color=_FLOAT)
+        silent = int((per_neuron == 0).sum())
+        _tidy(axes, f"{name}: mean {per_neuron.mean():.3f}, {silent} silent", "spikes per step", "neurons")
+    return figure

@@ -1,0 +1,108 @@
+"""Interpreters that use Lava end by themselves, and import it only when it is used."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+HELPERS = Path(__file__).parent / "failing"
+SCRIPT = f"""
+import sys
+sys.path.append({str(HELPERS)!r})
+import psutil
+from failing_processes import Faulty
+from lava_snnlearn.lava_backend import LavaRunError, guarded, run_guarded
+
+def main():
+"""
+
+
+def start_script(body):
+    code = SCRIPT + textwrap.indent(textwrap.dedent(body), "    ") + "\nmain()\n"
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def finish_script(script):
+    """Wait for the interpreter to end by itself; its output, its errors and the pids it printed."""
+    try:
+        output, errors = script.communicate(timeout=60)
+    finally:
+        script.kill()
+    return output, errors
+
+
+@pytest.mark.parametrize(
+    "body, code",
+    [
+        ("with guarded(Faulty(fault='spk:none')) as network:\n    network.run(2)", 0),
+        ("with guarded(Faulty(fault='spk:none')) as network:\n    network.run(2)\n    sys.exit(5)", 5),
+        ("run_guarded(Faulty(fault='spk:raise'), 5)", 1),
+        ("global block\nblock = guarded(Faulty(fault='spk:none'))\nblock.__enter__().run(2)", 0),
+    ],
+)
+def test_interpreter_ends(body, code):
+    script = start_script(body)
+    _, errors = finish_script(script)
+    assert script.returncode == code
+    assert errors.count("Traceback (most recent call last)") == (2 if code == 1 else 0)  # the model's, inside of ours
+
+
+def test_ctrl_c_ends_all_children():
+    script = start_script(
+        """
+        with guarded(Faulty(fault='spk:loop')) as network:
+            print(*[child.pid for child in psutil.Process().children()], flush=True)
+            network.run(5)
+        """
+    )
+    started = [psutil.Process(int(pid)) for pid in script.stdout.readline().split()]
+    time.sleep(0.5)  # let the run begin
+    os.killpg(script.pid, signal.SIGINT)  # as a terminal does: parent and children alike
+    _, errors = finish_script(script)
+    assert len(started) >= 3
+    assert psutil.wait_procs(started, timeout=10)[1] == []  # the resource tracker ends a moment after its parent
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert errors.count("Traceback (most recent call last)") == 1
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+
+def test_lava_is_imported_only_when_it_is_used():
+    code = """
+import sys, lava_snnlearn
+assert "lava" not in sys.modules
+import lava_snnlearn.lava_backend
+assert "lava" in sys.modules
+"""
+    result = python(code)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("name", ["lava_backend", "processes"])
+def test_missing_lava_says_what_to_do(name):
+    result = python(f"import sys; sys.modules['lava'] = None; import lava_snnlearn.{name}")
+    assert result.returncode == 1
+    assert "pip install lava-nc==0.10.0" in result.stderr
+    assert "Python 3.10" in result.stderr
+
+
+@pytest.mark.parametrize("use", ["set_start_method('fork')", "Queue()"])
+def test_start_method_that_was_fixed_before(use):
+    result = python(f"import multiprocessing as mp; mp.{use}; import lava_snnlearn.processes")
+    assert result.returncode == 0, result.stderr
+
+
+def test_other_start_method_is_refused():
+    result = python("import multiprocessing as mp; mp.set_start_method('spawn'); import lava_snnlearn.processes")
+    assert result.returncode == 1
+    assert "RuntimeError: multiprocessing's start method is 'spawn', but Lava needs 'fork'" in result.stderr
