@@ -1,8 +1,15 @@
-"""Files that lose nothing and hide nothing: nested dicts of numbers and arrays in HDF5, written atomically, read without pickle."""
+"""Files that lose nothing and hide nothing: nested dicts of numbers and arrays in HDF5, written atomically, no pickle.
+
+The first 512 bytes are HDF5's user block, which other HDF5 readers skip. It holds one line, ``lava_snnlearn sha256 <hex>``: the
+digest of all that follows. So a damaged file is refused before the HDF5 library sees it, which can hang or crash on damage, and
+a flipped bit in a weight cannot pass for a weight. The digest is no signature: whoever forges a file can forge it, too.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,6 +24,9 @@ import numpy as np
 VERSION = 1
 _MARK = "lava_snnlearn"
 _MAX_DEPTH = 16
+_MAX_TEXT = 60_000
+_SEAL_SIZE = 512
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 class FileFormatError(ValueError):
@@ -58,15 +68,34 @@ def write_text(path: str | PathLike[str], text: str) -> None:
 
 
 def write_tree(path: str | PathLike[str], tree: Mapping[str, Any], content: str) -> None:
-    """Write a nested dict of dicts, lists, numbers, strings, None and numeric arrays as HDF5; ``content`` names its kind."""
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["format"] = _MARK
-        file.attrs["content"] = content
-        file.attrs["version"] = VERSION
-        _write(file.create_group("content"), tree)
+    """Write a nested dict of dicts, lists, numbers, strings, None and numeric arrays as HDF5; ``content`` names its kind.
+
+    Raises:
+        OSError: the folder cannot be written. TypeError, ValueError: an entry that a file cannot hold; the message names it.
+    """
+    with replacing(path) as temporary:
+        with h5py.File(temporary, "w", userblock_size=_SEAL_SIZE) as file:
+            file.attrs["format"] = _MARK
+            file.attrs["content"] = content
+            file.attrs["version"] = VERSION
+            _write(file.create_group("content"), tree, 0)
+        seal = _seal(temporary)
+        with temporary.open("r+b") as raw:
+            raw.write(seal)
 
 
-def _write(group: h5py.Group, tree: Mapping[str, Any] | list[Any]) -> None:
+def _seal(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        file.seek(_SEAL_SIZE)
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return f"{_MARK} sha256 {digest.hexdigest()}\n".encode().ljust(_SEAL_SIZE, b"\0")
+
+
+def _write(group: h5py.Group, tree: Mapping[str, Any] | list[Any], depth: int) -> None:
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"cannot store {group.name!r}: nested deeper than {_MAX_DEPTH} levels")
     is_list = isinstance(tree, list)
     group.attrs["container"] = "list" if is_list else "dict"
     group.attrs["length"] = len(tree)
@@ -76,15 +105,28 @@ def _write(group: h5py.Group, tree: Mapping[str, Any] | list[Any]) -> None:
         if not is_list and (not isinstance(key, str) or not name or "/" in name or name == "."):
             raise ValueError(f"cannot store the key {key!r}: keys must be strings without '/'")
         if isinstance(value, (Mapping, list, tuple)):
-            _write(group.create_group(name), list(value) if isinstance(value, tuple) else value)
+            _write(group.create_group(name), list(value) if isinstance(value, tuple) else value, depth + 1)
         elif isinstance(value, np.ndarray):
             if value.dtype.kind not in "iufb":
                 raise TypeError(f"cannot store {name!r}: dtype {value.dtype} is not numeric")
             group.create_dataset(name, data=value)
         else:
-            plain = value.item() if isinstance(value, np.generic) else value
-            # A scalar is kept as JSON text, so that None, bool, int and float come back as what they were.
-            group.create_group(name).attrs["scalar"] = json.dumps(plain)
+            group.create_group(name).attrs["scalar"] = _scalar(name, value)
+
+
+def _scalar(name: str, value: Any) -> str:
+    """A scalar as JSON text, so that None, bool, int and float come back as what they were."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    if plain is not None and not isinstance(plain, (bool, int, float, str)):
+        raise TypeError(
+            f"cannot store {name!r}: {type(value).__name__} is neither None, a number, a string, a list nor an array"
+        )
+    text = json.dumps(plain)
+    if len(text) > _MAX_TEXT:
+        raise ValueError(
+            f"cannot store {name!r}: {len(text)} characters as JSON, at most {_MAX_TEXT}. Store long texts in pieces."
+        )
+    return text
 
 
 def read_tree(path: str | PathLike[str], content: str) -> dict[str, Any]:
@@ -97,6 +139,7 @@ def read_tree(path: str | PathLike[str], content: str) -> dict[str, Any]:
     if not source.is_file():
         raise FileFormatError(f"{source} does not exist or is not a file")
     try:
+        _check_seal(source)
         with h5py.File(source, "r") as file:
             if file.attrs.get("format") != _MARK:
                 raise FileFormatError(f"{source} is an HDF5 file, but not one of lava_snnlearn")
@@ -104,40 +147,73 @@ def read_tree(path: str | PathLike[str], content: str) -> dict[str, Any]:
                 raise FileFormatError(f"{source} holds {file.attrs.get('content')!r}, expected {content!r}")
             if file.attrs.get("version") != VERSION:
                 raise FileFormatError(f"{source} has version {file.attrs.get('version')}; this library reads version {VERSION}")
-            tree = _read(file["content"], source.stat().st_size, 0)
+            tree = _Reader(source.stat().st_size).group(file["content"], 0)
     except FileFormatError:
         raise
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (OSError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError) as error:
         raise FileFormatError(f"{source} is truncated, damaged or not an HDF5 file: {error}") from error
     if not isinstance(tree, dict):
         raise FileFormatError(f"{source}: the content is not a dict")
     return tree
 
 
-def _read(group: h5py.Group, budget: int, depth: int) -> Any:
-    if depth > _MAX_DEPTH:
-        raise FileFormatError(f"{group.name}: nested deeper than {_MAX_DEPTH} levels")
-    if "scalar" in group.attrs:
-        return json.loads(group.attrs["scalar"])
-    values: dict[str, Any] = {}
-    for name in group:
-        # Soft and external links could lead out of the file or in circles.
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise FileFormatError(f"{group.name}/{name} is a link; only plain content is read")
-        item = group[name]
-        values[name] = _read_array(item, budget) if isinstance(item, h5py.Dataset) else _read(item, budget, depth + 1)
-    length = int(group.attrs["length"])
-    if length != len(values):
-        raise FileFormatError(f"{group.name} has {len(values)} entries, expected {length}")
-    if group.attrs["container"] == "list":
-        return [values[str(index)] for index in range(length)]
-    return values
+def _check_seal(source: Path) -> None:
+    with source.open("rb") as file:
+        first = file.read(_SEAL_SIZE)
+    if first.startswith(_HDF5_SIGNATURE):
+        raise FileFormatError(f"{source} is an HDF5 file, but not one of lava_snnlearn")
+    if not first.startswith(_MARK.encode()):
+        raise FileFormatError(f"{source} is not a file of lava_snnlearn, or its beginning is damaged")
+    if first != _seal(source):
+        raise FileFormatError(f"{source} is truncated or damaged: its checksum does not fit its content. Take a backup copy.")
 
 
-def _read_array(item: h5py.Dataset, budget: int) -> np.ndarray:
-    if item.dtype.kind not in "iufb" or item.is_virtual or item.external is not None or item.compression is not None:
-        raise FileFormatError(f"{item.name} is not a plain numeric array")
-    # Uncompressed arrays cannot be larger than their file: a forged shape would exhaust the memory.
-    if item.nbytes > budget:
-        raise FileFormatError(f"{item.name} claims {item.nbytes} bytes, more than the file has")
-    return np.asarray(item[()])
+class _Reader:
+    """Reads a tree. ``budget``: bytes that all arrays together may have; stored plainly, they cannot exceed the file's size."""
+
+    def __init__(self, budget: int) -> None:
+        self._budget = budget
+        self._seen: set[int] = set()
+
+    def group(self, group: Any, depth: int) -> Any:
+        if not isinstance(group, h5py.Group):
+            raise FileFormatError("the content is not a group")
+        if depth > _MAX_DEPTH + 1:
+            raise FileFormatError(f"{group.name}: nested deeper than {_MAX_DEPTH} levels")
+        self._once(group)
+        if "scalar" in group.attrs:
+            return json.loads(group.attrs["scalar"])
+        values: dict[str, Any] = {}
+        for name in group:
+            # Soft and external links could lead out of the file.
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise FileFormatError(f"{group.name}/{name} is a link; only plain content is read")
+            item = group[name]
+            values[name] = self._array(item) if isinstance(item, h5py.Dataset) else self.group(item, depth + 1)
+        length = int(group.attrs["length"])
+        if length != len(values):
+            raise FileFormatError(f"{group.name} has {len(values)} entries, expected {length}")
+        if group.attrs["container"] == "list":
+            return [values[str(index)] for index in range(length)]
+        return values
+
+    def _once(self, item: h5py.Group | h5py.Dataset) -> None:
+        """Hard links could lead in circles, or to the same array a million times."""
+        address = h5py.h5o.get_info(item.id).addr
+        if address in self._seen:
+            raise FileFormatError(f"{item.name} is linked twice; only plain content is read")
+        self._seen.add(address)
+
+    def _array(self, item: h5py.Dataset) -> np.ndarray:
+        self._once(item)
+        filters = item.id.get_create_plist().get_nfilters()
+        if item.dtype.kind not in "iufb" or item.is_virtual or item.external is not None or filters:
+            raise FileFormatError(f"{item.name} is not a plain numeric array")
+        if item.shape is None:
+            raise FileFormatError(f"{item.name} is empty of values and shape")
+        # Counted in Python: a forged shape would exhaust the memory, and can overflow h5py's own count.
+        claimed = math.prod(item.shape) * item.dtype.itemsize
+        if claimed > self._budget:
+            raise FileFormatError(f"{item.name} claims {claimed} bytes, more than the file has")
+        self._budget -= claimed
+        return np.asarray(item[()])

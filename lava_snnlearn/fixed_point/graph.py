@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from lava_snnlearn.checks import LimitError, known_name, within
 from lava_snnlearn.fixed_point import limits
 from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_MAX
-from lava_snnlearn.fixed_point.host import HostInput
+from lava_snnlearn.fixed_point.host import HostInput, whole_number
 
 KINDS = ("accumulator", "lif", "soft_reset_lif")
 INPUT = "input"
@@ -31,7 +31,9 @@ def frozen_integers(where: str, values: ArrayLike, dtype: type[np.integer[Any]],
     """A read-only integer array of this shape (scalars are spread); refuses floats, so that nothing is rounded in silence."""
     array = np.asarray(values)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{where} has dtype {array.dtype}; fixed-point parameters must be integers (round them first, e.g. quantize)")
+        raise TypeError(
+            f"{where} has dtype {array.dtype}; fixed-point parameters must be integers (round them first, e.g. quantize)"
+        )
     if array.size:
         info = np.iinfo(dtype)
         within(where, array, info.min, info.max, f"It does not fit into {np.dtype(dtype).name}.")
@@ -83,10 +85,7 @@ class Population:
         if self.delta is None:
             object.__setattr__(self, "delta", self.vth)
         for key in ("size", "vth", "delta", "dv", "bias_exp", "v_init", "t_start", "scale_bits"):
-            value = getattr(self, key)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-                raise TypeError(f"{where}: {key} is {value!r}; it must be an integer")
-            object.__setattr__(self, key, int(value))
+            object.__setattr__(self, key, whole_number(f"{where}: {key}", getattr(self, key)))
         within(f"{where}: size", self.size, 1, 1 << 24, "A population needs at least one neuron.")
         within(f"{where}: vth", self.vth, 0, limits.THRESHOLD_MAX, "Lower the membrane scale (scale_bits).")
         within(f"{where}: delta", self.delta, 0, limits.THRESHOLD_MAX, "Lower the membrane scale (scale_bits).")
@@ -94,8 +93,17 @@ class Population:
         within(f"{where}: bias_exp", self.bias_exp, 0, limits.BIAS_EXPONENT_MAX, "Lower the membrane scale (scale_bits).")
         within(f"{where}: v_init", self.v_init, -MEMBRANE_MAX, MEMBRANE_MAX, "The membrane has 24 bits.")
         within(f"{where}: t_start", self.t_start, 0, 1 << 30, "Steps are counted from 0.")
+        within(
+            f"{where}: scale_bits", self.scale_bits, -limits.SCALE_MAX, limits.SCALE_MAX, "2^scale_bits must be a normal float."
+        )
         bias = frozen_integers(f"{where}: bias_mant", self.bias_mant, np.int16, (self.size,))
-        within(f"{where}: bias_mant", bias, limits.BIAS_MANTISSA_MIN, limits.BIAS_MANTISSA_MAX, "Raise bias_exp or lower scale_bits.")
+        within(
+            f"{where}: bias_mant",
+            bias,
+            limits.BIAS_MANTISSA_MIN,
+            limits.BIAS_MANTISSA_MAX,
+            "Raise bias_exp or lower scale_bits.",
+        )
         object.__setattr__(self, "bias_mant", bias)
         if self.kind == "lif" and (self.v_init or self.delta != self.vth):
             raise ValueError(f"{where}: Lava's LIF resets to zero; v_init must be 0 and delta must be left out")
@@ -134,14 +142,18 @@ class Connection:
         weight = frozen_integers(f"{where}: weight", raw, np.int16, raw.shape)
         within(f"{where}: weight", weight, limits.WEIGHT_MIN, limits.WEIGHT_MAX, "Lower scale_bits or raise the exponent.")
         if (weight & 1).any():
-            raise LimitError(f"{where}: weight {int(weight[(weight & 1).astype(bool)][0])} is odd; mixed-sign weights are even on the chip")
-        within(f"{where}: exponent", self.exponent, limits.EXPONENT_MIN, limits.EXPONENT_MAX, "Fold the factor into the weights.")
+            raise LimitError(
+                f"{where}: weight {int(weight[(weight & 1).astype(bool)][0])} is odd; mixed-sign weights are even on the chip"
+            )
+        object.__setattr__(self, "exponent", whole_number(f"{where}: exponent", self.exponent))
+        within(
+            f"{where}: exponent", self.exponent, limits.EXPONENT_MIN, limits.EXPONENT_MAX, "Fold the factor into the weights."
+        )
         delay = frozen_integers(f"{where}: delay", self.delay, np.int16, np.shape(self.delay) or ())
         if delay.shape not in ((), weight.shape):
             raise ValueError(f"{where}: delay has shape {delay.shape}; expected a number or {weight.shape}")
         within(f"{where}: delay", delay, 0, limits.DELAY_MAX, "Loihi's delay field holds 0..62 steps.")
         object.__setattr__(self, "weight", weight)
-        object.__setattr__(self, "exponent", int(self.exponent))
         object.__setattr__(self, "delay", delay)
 
     @property

@@ -33,6 +33,13 @@ DATA_MAX = (1 << 15) - 1
 HOST_WEIGHT_MAX = (1 << 15) - 1
 
 
+def whole_number(where: str, value: Any) -> int:
+    """``value`` as a Python int; refuses floats and bools, so that nothing is rounded in silence."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{where} is {value!r}; it must be an integer")
+    return int(value)
+
+
 @dataclass(frozen=True, eq=False)
 class HostInput:
     """How data [B, features] or [T, B, features] become integers [T, B, size].
@@ -60,6 +67,8 @@ class HostInput:
     def __post_init__(self) -> None:
         known_name("input form", self.form, FORMS)
         known_name("encoding", self.encoding, ENCODINGS)
+        object.__setattr__(self, "size", whole_number("input size", self.size))
+        object.__setattr__(self, "shift", whole_number("host shift", self.shift))
         within("input size", self.size, 1, 1 << 24, "The input needs at least one channel.")
         if (self.form == "current") != bool(self.target):
             raise ValueError("a target population belongs to input of the form 'current', and only to it")
@@ -104,7 +113,9 @@ class HostInput:
         width = self.size if raw else self.features
         if x.ndim not in (2, 3) or x.shape[-1] != width or (x.ndim == 3 and x.shape[0] != steps) or 0 in x.shape:
             what = "integer input" if raw else "data"
-            raise ValueError(f"{what} of shape {x.shape} does not fit; expected [batch, {width}] or [{steps} (time), batch, {width}]")
+            raise ValueError(
+                f"{what} of shape {x.shape} does not fit; expected [batch, {width}] or [{steps} (time), batch, {width}]"
+            )
         if raw:
             values = x
         else:
@@ -125,23 +136,30 @@ class HostInput:
             raise TypeError("this network has no host weights; pass integer currents instead of floats")
         rounded = np.rint(x.astype(np.float64) * (1 << DATA_FRACTION_BITS))
         within(
-            "input (in 1/1024)", rounded, -DATA_MAX, DATA_MAX, f"Data must stay below {(DATA_MAX + 1) >> DATA_FRACTION_BITS}; rescale."
+            "input (in 1/1024)",
+            rounded,
+            -DATA_MAX,
+            DATA_MAX,
+            f"Data must stay below {(DATA_MAX + 1) >> DATA_FRACTION_BITS}; rescale.",
         )
         # Exact: at most 15 + 15 bits a product, and 2^53 leaves room for 2^23 of them.
         total = (rounded @ np.asarray(self.weight, dtype=np.float64).T).astype(np.int64) + np.asarray(self.bias)
         current: NDArray[np.int64] = (total + (1 << (self.shift - 1))) >> self.shift
         return current
 
-    def _payload(self, x: NDArray[Any]) -> NDArray[np.int64]:
+    def _payload(self, x: NDArray[Any]) -> NDArray[np.float64]:
         if self.step == 0:
-            raise TypeError("this network has no range for graded input; pass integers 0..255, or quantize with calibration data")
-        return np.rint((x.astype(np.float64) - self.offset) / self.step).astype(np.int64)
+            raise TypeError(
+                "this network has no range for graded input; pass integers 0..255, or quantize with calibration data"
+            )
+        # Still floats: what does not fit into an integer must reach the range check as it is. Overflow to infinity is refused there.
+        with np.errstate(over="ignore"):
+            return np.rint((x.astype(np.float64) - self.offset) / self.step)
 
-    def _spikes(self, x: NDArray[Any]) -> NDArray[np.int64]:
-        values = x.astype(np.int64)
-        if (values != x).any():
+    def _spikes(self, x: NDArray[Any]) -> NDArray[Any]:
+        if (np.rint(x) != x).any():
             raise ValueError("spike input must be 0.0 or 1.0; encode intensities by the rate or latency code")
-        return values
+        return x
 
     def _check(self, values: NDArray[Any]) -> None:
         if self.form == "current":

@@ -7,6 +7,8 @@ WEIGHT_MIN, WEIGHT_MAX = -256, 254
 WEIGHT_BITS = 8
 EXPONENT_MIN, EXPONENT_MAX = 0, 7
 """Weight exponents below zero lose bits per synapse on the chip, so they are not offered."""
+SCALE_MAX = 512
+"""Of no chip: scales beyond 2^+-512 would overflow where traces are read in real units."""
 THRESHOLD_MAX = (1 << 17) - 1
 DECAY_MAX = 1 << 12
 BIAS_MANTISSA_MIN, BIAS_MANTISSA_MAX = -(1 << 12), (1 << 12) - 1

@@ -31,7 +31,7 @@ def forward(network: FixedNetwork, x: ArrayLike) -> TwinStates:
     Raises:
         ValueError: the graph is not a chain without delays.
     """
-    signal = torch.from_numpy(np.ascontiguousarray(network.encode(x))).double()
+    signal = torch.from_numpy(network.encode(x).astype(np.float64))
     spikes: dict[str, Tensor] = {}
     membranes: dict[str, Tensor] = {}
     for population in _chain(network):

@@ -8,6 +8,7 @@ import numpy as np
 
 from lava_snnlearn.checks import LimitError, known_name, within
 from lava_snnlearn.fixed_point import limits
+from lava_snnlearn.fixed_point.host import whole_number
 
 if TYPE_CHECKING:
     from lava_snnlearn.fixed_point.graph import Connection, FixedNetwork
@@ -22,11 +23,9 @@ def validate(network: FixedNetwork) -> None:
         raise ValueError("a FixedNetwork needs at least one population")
     if len(set(names)) != len(names):
         raise ValueError(f"population names must be unique, got {names}")
-    if isinstance(network.steps, bool) or not isinstance(network.steps, (int, np.integer)):
-        raise TypeError(f"steps is {network.steps!r}; it must be an integer")
-    within("steps", network.steps, 1, 1 << 24, "A sample needs at least one time step.")
+    within("steps", whole_number("steps", network.steps), 1, 1 << 24, "A sample needs at least one time step.")
     known_name("output population", network.output, names)
-    pairs = [connection.name for connection in network.connections]
+    pairs = [(connection.source, connection.target) for connection in network.connections]
     if len(set(pairs)) != len(pairs):
         raise ValueError(f"there must be at most one connection from one population to another, got {pairs}")
     for connection in network.connections:
@@ -63,7 +62,9 @@ def _check_input(network: FixedNetwork) -> None:
     if network.host.form == "current":
         target = network.population(network.host.target)
         if fed:
-            raise ValueError("input of the form 'current' goes straight into a population; connections from 'input' are not allowed")
+            raise ValueError(
+                "input of the form 'current' goes straight into a population; connections from 'input' are not allowed"
+            )
         if target.size != network.host.size or target.t_start != 0:
             raise ValueError(
                 f"population {target.name!r} takes the input current: it must have {network.host.size} neurons and t_start 0, "

@@ -39,7 +39,7 @@ def remove_log_handlers(processes: Iterable[AbstractProcess]) -> None:
 
 
 def unregister(processes: Iterable[AbstractProcess]) -> None:
-    """Take processes and their Vars off Lava's global lists, which would keep them and their data as long as the interpreter."""
+    """Take processes and their Vars off Lava's global lists, which would keep them and their data for good."""
     gone = {process.id for process in processes}
     process_server, var_server = ProcessServer(), VarServer()
     process_server.processes[:] = [process for process in process_server.processes if process.id not in gone]
