@@ -64,7 +64,8 @@ def soft_reset_step(
 ) -> NeuronStep:
     """One step of the neuron with reset by subtraction, firing at ``>=`` (online_and_bptt spec, section 8.1).
 
-    ``v <- decay(v, dv) + (current << 6) + bias``; spike where ``v >= vth << 6``; there ``v <- v - (delta << 6)``; clip to 24 bit.
+    ``v <- decay(v, dv) + (current << 6) + bias``; spike where ``v >= vth << 6``; there ``v <- v - (delta << 6)``; clip to
+    24 bit.
     """
     theta = np.asarray(vth, dtype=np.int64) << MEMBRANE_SHIFT
     charged = decay(membrane, dv) + (np.asarray(current, dtype=np.int64) << MEMBRANE_SHIFT) + bias

@@ -42,9 +42,7 @@ class Product:
         """Prepare ``connection`` for inputs of magnitude up to ``largest_input``."""
         weight, delay = np.asarray(connection.weight, dtype=np.int64), np.asarray(connection.delay)
         dtype = exact_dtype(connection.bound(largest_input) >> connection.exponent)
-        parts = tuple(
-            (int(d), np.ascontiguousarray(np.where(delay == d, weight, 0).T).astype(dtype)) for d in np.unique(delay)
-        )
+        parts = tuple((int(d), np.ascontiguousarray(np.where(delay == d, weight, 0).T).astype(dtype)) for d in np.unique(delay))
         return cls(connection.source, connection.exponent, dtype, parts)
 
     def apply(self, matrix: NDArray[Any], inputs: NDArray[Any]) -> NDArray[np.int64]:
@@ -156,9 +154,7 @@ def emulate(network: FixedNetwork, x: ArrayLike, *, record: str = "all") -> Trac
         p.name: [Product.of(c, network.largest_input if c.source == INPUT else 1) for c in network.incoming(p.name)]
         for p in network.populations
     }
-    parts = [
-        _emulate_batch(network, signal[:, at : at + BATCH], record, products) for at in range(0, signal.shape[1], BATCH)
-    ]
+    parts = [_emulate_batch(network, signal[:, at : at + BATCH], record, products) for at in range(0, signal.shape[1], BATCH)]
     if len(parts) == 1:
         return parts[0]
     first = parts[0]

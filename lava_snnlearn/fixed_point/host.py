@@ -152,7 +152,7 @@ class HostInput:
             raise TypeError(
                 "this network has no range for graded input; pass integers 0..255, or quantize with calibration data"
             )
-        # Still floats: what does not fit into an integer must reach the range check as it is. Overflow to infinity is refused there.
+        # Still floats: what does not fit into an integer, or is infinite by now, must reach the range check as it is.
         with np.errstate(over="ignore"):
             return np.rint((x.astype(np.float64) - self.offset) / self.step)
 

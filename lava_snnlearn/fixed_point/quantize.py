@@ -9,17 +9,18 @@ dyadic real number, so that the quantised network can be computed exactly in flo
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from lava_snnlearn.checks import LimitError, finite, known_name, within
+from lava_snnlearn.data.encoders import encode
 from lava_snnlearn.fixed_point import limits
-from lava_snnlearn.fixed_point.arithmetic import DECAY_ONE, MEMBRANE_SHIFT, MEMBRANE_UNIT
+from lava_snnlearn.fixed_point.arithmetic import DECAY_ONE, MEMBRANE_MAX, MEMBRANE_SHIFT, MEMBRANE_UNIT
 from lava_snnlearn.fixed_point.graph import INPUT, Connection, FixedNetwork, Population
-from lava_snnlearn.fixed_point.host import DATA_FRACTION_BITS, FORMS, HOST_WEIGHT_MAX, HostInput
+from lava_snnlearn.fixed_point.host import DATA_FRACTION_BITS, FORMS, HOST_WEIGHT_MAX, HostInput, whole_number
 from lava_snnlearn.networks.network import Network
 from lava_snnlearn.neurons.lif import LIF
 
@@ -53,12 +54,20 @@ def quantize(
         ValueError: NaN or infinity in the network or the calibration data, graded input without calibration.
         UnknownNameError: unknown input form.
     """
-    within("weight_bits", weight_bits, 2, limits.WEIGHT_BITS, "Loihi holds up to 8 bits a weight (sign included).")
-    form = known_name("input form", input if input is not None else ("current" if network.encoding == "direct" else "spikes"), FORMS)
+    within(
+        "weight_bits",
+        whole_number("weight_bits", weight_bits),
+        2,
+        limits.WEIGHT_BITS,
+        "Loihi holds up to 8 bits a weight (sign included).",
+    )
+    usual = "current" if network.encoding == "direct" else "spikes"
+    form = known_name("input form", usual if input is None else input, FORMS)
     for name, value in [*network.named_parameters(), *network.named_buffers()]:
         finite(f"network parameter {name}", value.detach().cpu().numpy())
     sample = _calibration(network, calibration)
-    affine = [tuple(t.cpu().numpy() for t in layer.folded()) for layer in [*network.spiking_layers, network.readout]]
+    folded = [layer.folded() for layer in [*network.spiking_layers, network.readout]]
+    affine = [(weight.cpu().numpy(), bias.cpu().numpy()) for weight, bias in folded]
     neurons: list[LIF | None] = [*(layer.neuron for layer in network.spiking_layers), None]
     names = [*(f"layer{index + 1}" for index in range(len(affine) - 1)), "readout"]
     first_start = 0 if form == "current" else 1
@@ -77,8 +86,7 @@ def quantize(
             notes.append(f"{name}: input current in units of 2^-{scale}")
             continue
         scale = _scale(name, neuron, weight, bias, weight_bits, network.steps)
-        grid = 1 << (limits.WEIGHT_BITS + 1 - weight_bits)
-        integers = (grid * np.rint(weight * 2.0**scale / grid)).astype(np.int64)
+        integers = _integers(weight, scale, weight_bits)
         error = float(np.sqrt(np.mean((integers / 2.0**scale - weight) ** 2)) / (np.sqrt(np.mean(weight**2)) or 1.0))
         populations.append(_population(name, neuron, bias, scale, first_start + index))
         connections.append(Connection(names[index - 1] if index else INPUT, name, integers))
@@ -96,7 +104,16 @@ def _calibration(network: Network, calibration: ArrayLike | None) -> NDArray[np.
             f"[T, N, {network.inputs}], at least one sample"
         )
     finite("calibration data", data)
+    if data.ndim == 2 and network.encoding != "direct":
+        # A code changes the range: a rate of 0.1 is a spike of 1.0 now and then.
+        data = encode(torch.from_numpy(np.ascontiguousarray(data)), network.steps, network.encoding, seed=0).numpy()
     return data.astype(np.float64)
+
+
+def _integers(weight: NDArray[np.float64], scale: int, weight_bits: int) -> NDArray[np.int64]:
+    """Weights in weight units, on the grid of ``weight_bits``."""
+    grid = 1 << (limits.WEIGHT_BITS + 1 - weight_bits)
+    return (grid * np.rint(weight * 2.0**scale / grid)).astype(np.int64)
 
 
 def _exponent_below(limit: float, largest: float) -> int:
@@ -119,12 +136,24 @@ def _scale(
     else:
         choices.append(_exponent_below(limits.THRESHOLD_MAX / HEADROOM, neuron.threshold))
     scale = min(choices)
+    if neuron is None:
+        # Rounding to the grid can enlarge many small weights at once, up to twice.
+        while steps * _largest_step(weight, bias, scale, weight_bits) > MEMBRANE_MAX:
+            scale -= 1
     if neuron is not None and round(neuron.threshold * 2.0**scale) < 1:
         raise LimitError(
-            f"{name}: weights up to {np.abs(weight).max():.4g} and biases up to {np.abs(bias).max():.4g} are too large beside the "
-            f"threshold {neuron.threshold:g}: at the scale that holds them, the threshold rounds to 0. Train with smaller weights."
+            f"{name}: weights up to {np.abs(weight).max():.4g} and biases up to {np.abs(bias).max():.4g} are too large beside "
+            f"the threshold {neuron.threshold:g}: at the scale that holds them, the threshold rounds to 0. "
+            "Train with smaller weights."
         )
     return scale
+
+
+def _largest_step(weight: NDArray[np.float64], bias: NDArray[np.float64], scale: int, weight_bits: int) -> int:
+    """Most that one step can add to a membrane, in membrane units: all inputs spike, and the bias is rounded up."""
+    sums = np.abs(_integers(weight, scale, weight_bits)).sum(1) * MEMBRANE_UNIT
+    coarsest = 1 << limits.BIAS_EXPONENT_MAX
+    return int((sums + np.ceil(np.abs(bias) * 2.0**scale * MEMBRANE_UNIT) + coarsest).max())
 
 
 def _population(name: str, neuron: LIF | None, bias: NDArray[np.float64], scale: int, t_start: int) -> Population:
@@ -166,7 +195,8 @@ def _current(
         raise LimitError(f"{name}: input currents up to {largest:.4g} are too large beside the threshold {neuron.threshold:g}")
     weight_bits = _exponent_below(HOST_WEIGHT_MAX, float(np.abs(weight).max()))
     # The shift must not turn negative: weights far below one threshold need no more bits than the current keeps.
-    weight_bits = max(min(weight_bits, 30), scale - DATA_FRACTION_BITS + 1)
+    # Nor may it pass 40, which only a scale below 1 could make it do.
+    weight_bits = max(min(weight_bits, 30 + min(scale, 0)), scale - DATA_FRACTION_BITS + 1)
     unit = 2.0 ** (weight_bits + DATA_FRACTION_BITS)
     host = HostInput(
         "current",
@@ -197,11 +227,17 @@ def _graded(
     low, high = float(sample.min()), float(sample.max())
     neuron = network.spiking_layers[0].neuron
     grid, largest = 1 << (limits.WEIGHT_BITS + 1 - weight_bits), float(np.abs(weight).max())
-    options = []
+    options: list[tuple[float, float, tuple[NDArray[np.float64], NDArray[np.float64]]]] = []
     for levels in (limits.GRADED_MAX >> shift for shift in range(6)):
         step = (high - low) / levels or 1.0
         folded = (weight * step, bias + weight.sum(1) * low)
-        scale = _scale("layer1", neuron, *folded, weight_bits, network.steps)
+        try:
+            scale = _scale("layer1", neuron, *folded, weight_bits, network.steps)
+        except LimitError:
+            # Only the finest payload has to fit: the coarser ones enlarge the folded weights.
+            if not options:
+                raise
+            break
         error = (1 / levels) ** 2 + (grid / (largest * step * 2.0**scale or 1.0)) ** 2
         options.append((error, step, folded))
     _, step, folded = min(options, key=lambda option: option[0])

@@ -62,7 +62,8 @@ def table(network: FixedNetwork) -> str:
     host = network.host
     parts = [
         f"FixedNetwork: {neurons} neurons, {synapses} synapses, T = {network.steps} steps ({network.period} a sample on Lava)",
-        f"input: {host.form}, {host.features} features -> {host.size} channels, code {host.encoding!r}; output: {network.output}",
+        f"input: {host.form}, {host.features} features -> {host.size} channels, code {host.encoding!r}; "
+        f"output: {network.output}",
         "",
         _align(population_rows(network)),
     ]

@@ -51,8 +51,9 @@ def _check_ends(network: FixedNetwork, connection: Connection) -> None:
         raise ValueError(f"connection {connection.name}: an accumulator sends no spikes")
     if source.kind == "lif" and target.t_start <= source.t_start + connection.max_delay:
         raise ValueError(
-            f"connection {connection.name}: population {source.name!r} is a stock LIF, which cannot pause between samples, so "
-            f"{target.name!r} must start later than step {source.t_start + connection.max_delay} (t_start is {target.t_start}). "
+            f"connection {connection.name}: population {source.name!r} is a stock LIF, which cannot pause between samples, "
+            f"so {target.name!r} must start later than step {source.t_start + connection.max_delay} "
+            f"(t_start is {target.t_start}). "
             "Use reset by subtraction for recurrent nets and for nets with mixed delays."
         )
 
@@ -83,6 +84,6 @@ def _check_sums(network: FixedNetwork, name: str) -> None:
     limit = limits.WRAP_FREE_MAX if kind == "lif" else limits.CHANNEL_MAX
     if total > limit:
         raise LimitError(
-            f"population {name!r}: its synaptic sum can reach {total}, more than {limit}, which Lava's int32 channels carry for "
-            f"{kind}. Use smaller weights, a smaller exponent or a smaller fan-in."
+            f"population {name!r}: its synaptic sum can reach {total}, more than {limit}, which Lava's int32 channels carry "
+            f"for {kind}. Use smaller weights, a smaller exponent or a smaller fan-in."
         )

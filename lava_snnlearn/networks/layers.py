@@ -71,7 +71,7 @@ class SpikingLayer(nn.Module):
     @torch.no_grad()
     def folded(self) -> Affine:
         """Norm (running statistics), standardisation and input gain folded into one affine map, float64."""
-        weight, bias = self.effective_weight().double() * self.input_gain, self.bias.double()
+        weight, bias = self.effective_weight().detach().double() * self.input_gain, self.bias.detach().double()
         norm = self.batch_norm
         if norm is not None:
             assert norm.running_mean is not None and norm.running_var is not None
@@ -106,7 +106,7 @@ class Readout(nn.Module):
     @torch.no_grad()
     def folded(self) -> Affine:
         """Input gain folded into the weight, float64."""
-        return Affine(self.weight.double() * self.input_gain, self.bias.double())
+        return Affine(self.weight.detach().double() * self.input_gain, self.bias.detach().double())
 
     def extra_repr(self) -> str:
         return f"{self.weight.shape[1]} -> {self.outputs}"

@@ -24,7 +24,7 @@ def test_floating_point_network_equals_torch(norm: str) -> None:
     samples = torch.from_numpy(data.test.x[:3]).double()
     with torch.no_grad():
         expected = network.simulate(samples)
-    first, second = (layer.folded() for layer in network.spiking_layers)
+        first, second = (layer.folded() for layer in network.spiking_layers)
 
     # A sample is 6 steps, and the second layer runs one step behind the first.
     period = STEPS + 1

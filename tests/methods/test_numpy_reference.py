@@ -82,8 +82,8 @@ def test_official_form_has_all_three_options(make_task, fill, reference):
     assert found.distance(reference(task, "trace", first_layer=False, readout=True, bias=False)) < TOLERANCE
 
 
-def test_no_trace_anywhere_but_readout_is_sltt_above_the_readout(make_task, fill):
-    """With lam = 0 there is nothing for a trace to hold, so that even the official form is SLTT."""
+def test_without_memory_even_the_official_form_is_sltt(make_task, fill):
+    """With lam = 0 there is nothing for a trace to hold."""
     task = make_task(neuron=LIF(leak=1.0))
     assert fill(OTTT.official(), task).distance(fill(SLTT(), task).grads) < TOLERANCE
 
