@@ -44,21 +44,30 @@ def random_case(
     inputs = sizes[0] if form == "current" else int(draw.integers(1, 9))
     shift = 0 if form == "current" else 1
     populations = [_population(draw, f"p{i}", sizes[i], i + shift, reset, fine) for i in range(layers)]
-    populations.append(Population("out", sizes[-1], "accumulator", t_start=layers + shift, bias_mant=int(draw.integers(-50, 50))))
+    populations.append(
+        Population("out", sizes[-1], "accumulator", t_start=layers + shift, bias_mant=int(draw.integers(-50, 50)))
+    )
     chain = [*([INPUT] if form != "current" else []), *(p.name for p in populations)]
     widths = {INPUT: inputs} | {p.name: p.size for p in populations}
-    connections = [_connection(draw, a, b, (widths[b], widths[a]), fine, delays) for a, b in zip(chain, chain[1:], strict=False)]
+    connections = [
+        _connection(draw, a, b, (widths[b], widths[a]), fine, delays) for a, b in zip(chain, chain[1:], strict=False)
+    ]
     if recurrent:
         connections.append(_connection(draw, "p0", "p0", (sizes[0], sizes[0]), fine, delays))
     host = HostInput(form, inputs, target="p0" if form == "current" else "")
-    return RandomCase(FixedNetwork(tuple(populations), tuple(connections), host, steps, "out"), _input(draw, form, fine, (steps, batch, inputs)))
+    return RandomCase(
+        FixedNetwork(tuple(populations), tuple(connections), host, steps, "out"),
+        _input(draw, form, fine, (steps, batch, inputs)),
+    )
 
 
 def _population(draw: np.random.Generator, name: str, size: int, t_start: int, reset: str, fine: bool) -> Population:
     vth = 2 * int(draw.integers(1, 20)) if fine else int(draw.integers(1, limits.THRESHOLD_MAX + 1))
     dv = int(draw.choice([0, 0, 2048, 4096])) if fine else int(draw.integers(0, limits.DECAY_MAX + 1))
     exponent = 6 if fine else int(draw.integers(0, limits.BIAS_EXPONENT_MAX + 1))
-    mantissa = draw.integers(-4, 5, size) if fine else draw.integers(limits.BIAS_MANTISSA_MIN, limits.BIAS_MANTISSA_MAX + 1, size)
+    mantissa = (
+        draw.integers(-4, 5, size) if fine else draw.integers(limits.BIAS_MANTISSA_MIN, limits.BIAS_MANTISSA_MAX + 1, size)
+    )
     if reset == "zero":
         return Population(name, size, "lif", vth=vth, dv=dv, bias_mant=mantissa, bias_exp=exponent, t_start=t_start)
     delta = vth if draw.integers(2) else int(draw.integers(0, vth + 1))

@@ -50,6 +50,9 @@ def test_floating_point_network_equals_torch(norm: str) -> None:
     for lag, (recorder, layer) in enumerate(zip(recorders, expected.layers, strict=True)):
         # Away from ties a difference of 1e-9 cannot flip a spike.
         assert (layer.charged - 1).abs().min() > 1e-9
-        cut = [rows.reshape(len(samples), period, -1)[:, lag : lag + STEPS].swapaxes(0, 1) for rows in (recorder.spikes, recorder.membranes)]
+        cut = [
+            rows.reshape(len(samples), period, -1)[:, lag : lag + STEPS].swapaxes(0, 1)
+            for rows in (recorder.spikes, recorder.membranes)
+        ]
         np.testing.assert_array_equal(cut[0], layer.spike.numpy())
         np.testing.assert_allclose(cut[1], layer.membrane.numpy(), rtol=0, atol=1e-9)
