@@ -1,7 +1,8 @@
 """Test accuracy of every method, float and fixed point, on digits and MNIST: the bars of the first issue, measured.
 
-Digits: 64-128-128-10, T = 6, SGD 0.9, lr 0.1 cosine, batch 128, 30 epochs, 20 % stratified test split, seeds 0-2, mean (and minimum).
-MNIST: 784-256-256-10, the same settings, 2 epochs, seed 0. Each method with its published neuron and norm; 8-bit weights.
+Digits: 64-128-128-10, T = 6, SGD 0.9, lr 0.1 cosine, batch 128, 30 epochs, 20 % stratified test split, seeds 0-2: mean and
+minimum. MNIST: 784-256-256-10, the same settings, 2 epochs, seed 0. Each method with its published neuron and norm;
+8-bit weights.
 
     python benchmarks/accuracy.py [--quick] [--data digits mnist] [--write]
 """

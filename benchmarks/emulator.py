@@ -1,6 +1,6 @@
 """Speed of the same integers in three ways: Lava's simulator, Lava's models in one process, the batched emulator.
 
-Network 784-256-10, T = 32, 8-bit weights, random currents; equal outputs are asserted. Rounds are interleaved; medians are printed.
+Network 784-256-10, T = 32, 8-bit weights, random currents; equal outputs are asserted. Rounds are interleaved, medians printed.
 
     python benchmarks/emulator.py [--quick] [--write]
 """
@@ -58,7 +58,8 @@ def main() -> None:
     print("\n".join(rows))
     if options.write:
         RESULTS.parent.mkdir(exist_ok=True)
-        text = f"784-256-10, T = {chip.steps}, {rounds} rounds, equal outputs. Command: `python benchmarks/emulator.py --write`\n\n"
+        setting = f"784-256-10, T = {chip.steps}, {rounds} rounds, equal outputs"
+        text = f"{setting}. Command: `python benchmarks/emulator.py --write`\n\n"
         RESULTS.write_text(text + "\n".join(rows) + "\n")
 
 

@@ -9,7 +9,8 @@ from lava_snnlearn.checks import known_name
 
 _PAPERS: Mapping[str, str] = {
     "werbos1990": (
-        "P. J. Werbos. Backpropagation through time: what it does and how to do it. Proceedings of the IEEE 78(10), 1550-1560, 1990."
+        "P. J. Werbos. Backpropagation through time: what it does and how to do it. "
+        "Proceedings of the IEEE 78(10), 1550-1560, 1990."
     ),
     "neftci2019": (
         "E. O. Neftci, H. Mostafa, F. Zenke. Surrogate gradient learning in spiking neural networks. "
@@ -23,8 +24,10 @@ _PAPERS: Mapping[str, str] = {
         "Q. Meng, M. Xiao, S. Yan, Y. Wang, Z. Lin, Z.-Q. Luo. Towards memory- and time-efficient backpropagation for training "
         "spiking neural networks. IEEE/CVF International Conference on Computer Vision, 2023."
     ),
-    "qiao2019": "S. Qiao, H. Wang, C. Liu, W. Shen, A. Yuille. Micro-batch training with batch-channel normalization and weight "
-    "standardization. arXiv:1903.10520, 2019.",
+    "qiao2019": (
+        "S. Qiao, H. Wang, C. Liu, W. Shen, A. Yuille. Micro-batch training with batch-channel normalization and "
+        "weight standardization. arXiv:1903.10520, 2019."
+    ),
     "davies2018": (
         "M. Davies et al. Loihi: a neuromorphic manycore processor with on-chip learning. IEEE Micro 38(1), 82-99, 2018."
     ),

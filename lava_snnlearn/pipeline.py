@@ -23,8 +23,8 @@ from lava_snnlearn.fixed_point.graph import FixedNetwork
 from lava_snnlearn.fixed_point.quantize import quantize
 from lava_snnlearn.fixed_point.table import connection_rows, population_rows
 from lava_snnlearn.fixed_point.trace import Trace
-from lava_snnlearn.neurons import RESETS
 from lava_snnlearn.networks.norms import NORMS
+from lava_snnlearn.neurons import RESETS
 from lava_snnlearn.training import History, Trainer, predictions
 from lava_snnlearn.verification import Report, verify
 

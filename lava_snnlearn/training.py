@@ -149,8 +149,8 @@ class Trainer:
         """
         if self.run_dir is not None and (self.run_dir / CHECKPOINT).exists() and not overwrite:
             raise FileExistsError(
-                f"{self.run_dir} holds a checkpoint of an earlier run. Continue it with resume(), choose another run_dir, or pass "
-                "overwrite=True to start anew."
+                f"{self.run_dir} holds a checkpoint of an earlier run. Continue it with resume(), choose another run_dir, "
+                "or pass overwrite=True to start anew."
             )
         if self.run_dir is not None:
             write_text(self.run_dir / CONFIG, json.dumps(self.config(), indent=2) + "\n")
@@ -216,8 +216,8 @@ class Trainer:
         if other:
             key = other[0]
             raise ValueError(
-                f"the checkpoint in {self.run_dir} was made with {key} = {stored.get(key)!r}, now it is {now[key]!r}. Resume with the "
-                "same settings, or start a new run in another run_dir."
+                f"the checkpoint in {self.run_dir} was made with {key} = {stored.get(key)!r}, now it is {now[key]!r}. "
+                "Resume with the same settings, or start a new run in another run_dir."
             )
 
     def _optimiser(self) -> torch.optim.Optimizer:
@@ -262,8 +262,8 @@ class Trainer:
             result, total = self._step(optimiser, x, y), len(y)
             if not math.isfinite(result.loss):
                 raise FloatingPointError(
-                    f"the loss became {result.loss} in epoch {progress.epoch + 1}, batch {number + 1}. Lower the learning rate (now "
-                    f"{self._rate(progress.epoch):.3g}) or use a norm. The last checkpoint in run_dir is untouched."
+                    f"the loss became {result.loss} in epoch {progress.epoch + 1}, batch {number + 1}. Lower the learning rate "
+                    f"(now {self._rate(progress.epoch):.3g}) or use a norm. The last checkpoint in run_dir is untouched."
                 )
             progress.batch = number + 1
             progress.loss += result.loss * total

@@ -139,7 +139,9 @@ def _compare(network: FixedNetwork, trace: Trace, other: Trace | _States, backen
     compared = different = 0
     found: list[tuple[int, int, Mismatch]] = []
     for order, population in enumerate(network.populations):
-        pairs = [("membrane", trace.membranes[population.name], other.membranes[population.name])]
+        pairs: list[tuple[str, NDArray[Any], NDArray[Any]]] = [
+            ("membrane", trace.membranes[population.name], other.membranes[population.name])
+        ]
         if population.spiking:
             pairs.insert(0, ("spike", trace.spikes[population.name], other.spikes[population.name]))
         for quantity, ours, theirs in pairs:

@@ -79,11 +79,11 @@ DATASETS: dict[str, Callable[[], _Raw]] = {
 
 
 def load(name: str, *, valid: float = 0.1, scale: str = "standard", train_size: int | None = None, seed: int = 0) -> Dataset:
-    """A data set by name: "digits" (8x8, 10 classes), "mnist" or "fashion" (28x28, 10 classes).
+    """A data set by name: "digits" (8x8 pixels), "mnist" or "fashion" (28x28); 10 classes each.
 
     Args:
         name: see above.
-        valid: fraction of the training split that is set aside (stratified) for choosing the best epoch; 0 keeps all for training.
+        valid: fraction of the training split that is set aside (stratified) for choosing the best epoch; 0: nothing.
         scale: "standard" subtracts the global mean of the training pixels and divides by their standard deviation; "unit"
             maps the pixel range to [0, 1], which the rate and latency codes need.
         train_size: use only this many training samples (stratified); None uses all.

@@ -45,7 +45,7 @@ class BPTT:
 
     @property
     def engine(self) -> str | None:
-        """"full": the exact gradient of the per-step loss; None for the mean logit, which is another loss."""
+        """ "full": the exact gradient of the per-step loss; None for the mean logit, which is another loss."""
         return "full" if self.reduction == "per_step" else None
 
     @property
@@ -61,7 +61,7 @@ class BPTT:
             loss = self.loss(outputs.mean(0), y)
         else:
             loss = torch.stack([self.loss(now, y) for now in outputs.unbind(0)]).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         with torch.no_grad():
             spikes = torch.stack([state.spike.sum() for state in result.layers]).sum()
             neurons = sum(state.spike.numel() for state in result.layers)

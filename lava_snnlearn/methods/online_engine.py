@@ -71,7 +71,7 @@ def run_online(
             output = walk.advance(signal[t])
             loss_now = loss(output, y) / total
         if learns:
-            loss_now.backward()  # type: ignore[no-untyped-call]
+            loss_now.backward()
         outputs += output.detach()
         loss_sum += loss_now.detach()
         if on_step is not None:
@@ -112,7 +112,7 @@ class _Walk:
         """Carry the gradients gathered on standardised weights on to the parameters."""
         for source, leaf in zip(self.sources, self.leaves, strict=True):
             if leaf is not source and leaf.grad is not None:
-                source.backward(leaf.grad)  # type: ignore[no-untyped-call]
+                source.backward(leaf.grad)
                 leaf.grad = None
 
     def advance(self, x: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ class OTTT:
 
     @property
     def engine(self) -> str | None:
-        """"trace"; None where an option leaves the consistent form."""
+        """ "trace"; None where an option leaves the consistent form."""
         return "trace" if self.trace_first_layer and self.trace_bias and not self.trace_readout else None
 
     @property

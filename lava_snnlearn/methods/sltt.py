@@ -45,7 +45,7 @@ class SLTT:
 
     @property
     def engine(self) -> str | None:
-        """"instant"; None for SLTT-K, whose gradient is that of a random part of the steps."""
+        """ "instant"; None for SLTT-K, whose gradient is that of a random part of the steps."""
         return "instant" if self.k is None else None
 
     @property

@@ -74,7 +74,8 @@ class SpikingLayer(nn.Module):
         weight, bias = self.effective_weight().detach().double() * self.input_gain, self.bias.detach().double()
         norm = self.batch_norm
         if norm is not None:
-            assert norm.running_mean is not None and norm.running_var is not None
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
             scale = norm.weight.double() * torch.rsqrt(norm.running_var.double() + norm.eps)
             weight = weight * scale.unsqueeze(1)
             bias = (bias - norm.running_mean.double()) * scale + norm.bias.double()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from lava_snnlearn.networks.layers import Readout, SpikingLayer
 from lava_snnlearn.networks.network import Network
@@ -37,6 +38,6 @@ def mlp(
     cell = neuron if neuron is not None else LIF()
     layers = [
         SpikingLayer(fan_in, fan_out, cell, norm, first=index == 0)
-        for index, (fan_in, fan_out) in enumerate(zip(sizes[:-2], sizes[1:-1], strict=True))
+        for index, (fan_in, fan_out) in enumerate(pairwise(sizes[:-1]))
     ]
     return Network(layers, Readout(sizes[-2], sizes[-1], spike_gain(norm)), steps=steps, encoding=encoding, dropout=dropout)

@@ -74,7 +74,7 @@ class Network(nn.Module):
     @property
     def spiking_layers(self) -> list[SpikingLayer]:
         """The spiking layers, typed."""
-        return list(self.layers)  # type: ignore[arg-type]
+        return list(self.layers)
 
     def encode(self, x: Tensor) -> Tensor:
         """Time-first input [T, B, n] of x, which is [B, n] (static) or [T, B, n]; checked for shape, dtype, NaN and infinity.
@@ -90,7 +90,7 @@ class Network(nn.Module):
             raise ValueError(f"input has dtype {x.dtype}; pass floats (x.float()), spikes as 0.0 and 1.0")
         if x.dtype != self.readout.weight.dtype:
             raise ValueError(
-                f"input has dtype {x.dtype}, the network's weights have {self.readout.weight.dtype}; convert one of them with .to"
+                f"input has dtype {x.dtype}, the weights have {self.readout.weight.dtype}; convert one of them with .to"
             )
         if not bool(torch.isfinite(x).all()):
             raise ValueError("input holds NaN or infinite values; clean or drop these samples")

@@ -14,10 +14,13 @@ from lava_snnlearn.files import replacing, write_text
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; padding-bottom: .2rem; }
-table { border-collapse: collapse; font-size: .9rem; } th, td { text-align: left; padding: .2rem .9rem .2rem 0; vertical-align: top; }
+table { border-collapse: collapse; font-size: .9rem; }
+th, td { text-align: left; padding: .2rem .9rem .2rem 0; vertical-align: top; }
 thead th { border-bottom: 1px solid #888; } td { border-bottom: 1px solid #eee; font-variant-numeric: tabular-nums; }
-img { max-width: 100%; } pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: .85rem; } .scroll { overflow-x: auto; }
-.verdict { font-weight: 600; padding: .5rem .8rem; border-left: .4rem solid; } .ok { border-color: #2c7a3f; background: #eef7f0; }
+img { max-width: 100%; } .scroll { overflow-x: auto; }
+pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: .85rem; }
+.verdict { font-weight: 600; padding: .5rem .8rem; border-left: .4rem solid; }
+.ok { border-color: #2c7a3f; background: #eef7f0; }
 .bad { border-color: #b3261e; background: #fbeeed; } p.note { color: #555; }
 """
 
@@ -71,7 +74,8 @@ def write_report(
         parts += [f"<h2>{escape(heading)}</h2>", f"<pre>{escape(content)}</pre>"]
     page = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>{"".join(parts)}</body></html>\n'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'
+        f"<body>{''.join(parts)}</body></html>\n"
     )
     path = folder / "report.html"
     write_text(path, page)

@@ -1,4 +1,4 @@
-"""Figures of a run. Every function returns a matplotlib Figure that no global state knows, so it works in scripts and notebooks."""
+"""Figures of a run: matplotlib Figures that no global state knows, so they work in scripts, threads and notebooks."""
 
 from __future__ import annotations
 

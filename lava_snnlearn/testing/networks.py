@@ -1,8 +1,9 @@
-"""Random networks in chip integers, drawn so that the rare cases are common: saturation, ties at the threshold, negative bias."""
+"""Random networks in chip integers, drawn so that rare cases are common: saturation, ties at the threshold, negative bias."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,9 +50,7 @@ def random_case(
     )
     chain = [*([INPUT] if form != "current" else []), *(p.name for p in populations)]
     widths = {INPUT: inputs} | {p.name: p.size for p in populations}
-    connections = [
-        _connection(draw, a, b, (widths[b], widths[a]), fine, delays) for a, b in zip(chain, chain[1:], strict=False)
-    ]
+    connections = [_connection(draw, a, b, (widths[b], widths[a]), fine, delays) for a, b in pairwise(chain)]
     if recurrent:
         connections.append(_connection(draw, "p0", "p0", (sizes[0], sizes[0]), fine, delays))
     host = HostInput(form, inputs, target="p0" if form == "current" else "")

@@ -31,7 +31,7 @@ def test_floating_point_network_equals_torch(norm: str) -> None:
     current = np.zeros((len(samples), period, 24))
     current[:, :STEPS] = (samples @ first.weight.T + first.bias).numpy()[:, None]
     source = SampleSource(data=current.reshape(-1, 24))
-    times = [{"t_start": l, "t_stop": l + STEPS, "reset_interval": period} for l in (0, 1)]
+    times = [{"t_start": lag, "t_stop": lag + STEPS, "reset_interval": period} for lag in (0, 1)]
     neurons = [
         SoftResetLIF(shape=(24,), vth=1.0, dv=0.5, **times[0]),
         SoftResetLIF(shape=(16,), vth=1.0, dv=0.5, bias_mant=second.bias.numpy(), **times[1]),

@@ -64,10 +64,19 @@ def peak_bytes(method, norm, steps):
     return meter.peak
 
 
-ONLINE = [(SLTT(), "none"), (SLTT(), "bn_step"), (SLTT(k=2), "bn_step"), (OTTT(), "none"), (OTTT(), "sws"), (OTTT.official(), "sws")]
+ONLINE = [
+    (SLTT(), "none"),
+    (SLTT(), "bn_step"),
+    (SLTT(k=2), "bn_step"),
+    (OTTT(), "none"),
+    (OTTT(), "sws"),
+    (OTTT.official(), "sws"),
+]
 
 
-@pytest.mark.parametrize("method, norm", ONLINE, ids=[f"{method.name}-{number}-{norm}" for number, (method, norm) in enumerate(ONLINE)])
+@pytest.mark.parametrize(
+    "method, norm", ONLINE, ids=[f"{method.name}-{number}-{norm}" for number, (method, norm) in enumerate(ONLINE)]
+)
 def test_memory_of_online_methods_is_constant_to_the_byte(method, norm):
     peaks = {peak_bytes(method, norm, steps) for steps in STEPS}
     assert len(peaks) == 1

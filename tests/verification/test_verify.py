@@ -49,7 +49,7 @@ def test_first_mismatch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three values of a copy of the trace are changed; the earliest step, then the earliest population, is reported."""
     case = random_case(11, depth=2)
     trace = snn.emulate(case.network, case.x)
-    steps, samples, _ = trace.membranes["out"].shape
+    _, samples, _ = trace.membranes["out"].shape
     changed = {name: membrane.copy() for name, membrane in trace.membranes.items()}
     changed["out"][-1, -1, 0] += 5
     changed["p1"][1, 0, 0] -= 3
@@ -86,8 +86,8 @@ def test_refusals() -> None:
         snn.verify(case.network, case.x, against=["lavaa"])
     with pytest.raises(ValueError, match="nothing to compare"):
         snn.verify(case.network, case.x, against=[])
+    recurrent = random_case(0, recurrent=True)
     with pytest.raises(ValueError, match="chains without delays"):
-        recurrent = random_case(0, recurrent=True)
         snn.verify(recurrent.network, recurrent.x, against=["torch"])
 
 
