@@ -55,6 +55,25 @@ def _align(rows: list[list[str]]) -> str:
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 
+def advice(network: FixedNetwork) -> list[str]:
+    """Least number of Loihi 1 cores by neurons and by synaptic memory, and what exceeds a core or a chip.
+
+    Figures of a core: 1024 neurons, 128 KB of synapses, 4096 input axons (Davies et al. 2018). Advice, not an error: they
+    differ on Loihi 2, and populations can be split.
+    """
+    by_neurons = sum(math.ceil(p.size / limits.NEURONS_PER_CORE) for p in network.populations)
+    bits = sum(int(np.count_nonzero(c.weight)) for c in network.connections) * limits.WEIGHT_BITS
+    by_memory = math.ceil(bits / limits.SYNAPTIC_BITS_PER_CORE)
+    lines = [f"Loihi 1: at least {max(by_neurons, by_memory)} cores ({by_neurons} by neurons, {by_memory} by synaptic memory)"]
+    if max(by_neurons, by_memory) > limits.CORES_PER_CHIP:
+        lines.append(f"advice: more than the {limits.CORES_PER_CHIP} cores of one chip")
+    for p in network.populations:
+        axons = sum(np.shape(c.weight)[1] for c in network.incoming(p.name))
+        if axons > limits.FAN_IN_AXONS_PER_CORE:
+            lines.append(f"advice: {p.name} has {axons} input axons, a core takes {limits.FAN_IN_AXONS_PER_CORE}")
+    return lines
+
+
 def table(network: FixedNetwork) -> str:
     """The whole network as text."""
     neurons = sum(p.size for p in network.populations)
@@ -69,6 +88,5 @@ def table(network: FixedNetwork) -> str:
     ]
     if network.connections:
         parts += ["", _align(connection_rows(network))]
-    if network.notes:
-        parts += ["", *network.notes]
+    parts += ["", *advice(network), *network.notes]
     return "\n".join(parts)
