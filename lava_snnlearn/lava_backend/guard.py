@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from lava_snnlearn.lava_backend.children import ProgressBoard
 
 _POLL = 0.05  # seconds between two looks at the children; an answer is noticed at once
-_GRACE = 0.1  # seconds in which the others may fail as well, so that the cause is among what is reported
+_CAUSE_LIMIT = 2.0  # seconds in which the cause of a known failure has to arrive; Lava may tell the effect first
+_GRACE = 0.1  # seconds in which others may fail as well
 
 T = TypeVar("T")
 
@@ -50,9 +51,13 @@ class Guard:
                 self._check()
 
     def failure(self, fallback: str) -> LavaRunError:
-        """The error that tells what is known of the failed children."""
+        """The error that tells what is known of the failed children; ``fallback`` if none of them left a trace."""
+        end = time.monotonic() + _CAUSE_LIMIT
+        while time.monotonic() < end and not any(map(_left_a_trace, self.actors)):
+            time.sleep(_POLL)
         time.sleep(_GRACE)
-        reports = [report for name, actor in zip(self.names, self.actors, strict=True) if (report := _report(name, actor))]
+        failed = [(name, actor) for name, actor in zip(self.names, self.actors, strict=True) if _left_a_trace(actor)]
+        reports = [_report(name, actor) for name, actor in failed]
         return LavaRunError(f"Lava failed while {self.doing}.\n" + ("\n".join(reports) or fallback))
 
     def _check(self) -> None:
@@ -108,13 +113,16 @@ def _has_failed(actor: Any, may_end: bool) -> bool:
     return not actor.is_alive() and not (may_end and actor.exitcode == 0)
 
 
+def _left_a_trace(actor: Any) -> bool:
+    """Whether more is known of a child than that it has gone."""
+    return actor.exception is not None or (not actor.is_alive() and actor.exitcode != 0)
+
+
 def _report(name: str, actor: Any) -> str:
-    """What is known of a failed child; empty for one that has not failed."""
+    """What is known of a child that left a trace."""
     if actor.exception is not None:
         return f"{name} raised:\n{actor.exception[0].args[0]}"
-    code = None if actor.is_alive() else actor.exitcode
-    if code is None or code == 0:
-        return ""
+    code = actor.exitcode
     if code > 0:
         return f"{name} died with exit code {code}, without a traceback (os._exit or a crash)."
     return f"{name} was killed by {signal.Signals(-code).name} (SIGKILL: often out of memory; SIGSEGV: crash in compiled code)."

@@ -177,8 +177,10 @@ class GuardedRun:
 
     def _expect(self, port: Any, wanted: Any) -> None:
         response = port.recv()
+        if enum_equal(response, MGMT_RESPONSE.ERROR):
+            raise self._guard.failure("A model told the runtime that it failed, and left nothing else.")
         if not enum_equal(response, wanted):
-            raise self._guard.failure(
+            raise LavaRunError(
                 f"A model asked the runtime to pause or stop (response {response}). A guarded run always runs all its steps: "
                 "remove the request from the model."
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -115,9 +116,12 @@ MANTISSAS = st.one_of(st.just(0), st.integers(-64, 64), st.integers(-4096, 4095)
 
 
 @st.composite
-def populations(draw, index, kind, t_start):
+def populations(draw, index, kind, t_start, coarse):
     size = draw(st.integers(1, 4))
     soft = kind == "soft_reset_lif"
+    if coarse:
+        vth, dv = draw(st.sampled_from([2, 4, 6, 8])), draw(st.sampled_from([0, 0, 4096]))
+        return Population(f"p{index}", size, kind, vth=vth, dv=dv, t_start=t_start)
     return Population(
         f"p{index}",
         size,
@@ -133,13 +137,14 @@ def populations(draw, index, kind, t_start):
 
 
 @st.composite
-def connections(draw, source, rows, target, columns, max_delay):
+def connections(draw, source, rows, target, columns, max_delay, coarse):
     count = rows * columns
-    weight = np.array(draw(st.lists(EVEN, min_size=count, max_size=count))).reshape(rows, columns)
+    values = st.integers(-2, 4).map(lambda half: 2 * half) if coarse else EVEN
+    weight = np.array(draw(st.lists(values, min_size=count, max_size=count))).reshape(rows, columns)
     delay = draw(st.one_of(st.just(0), st.integers(0, max_delay)))
     if max_delay and draw(st.booleans()):
         delay = np.array(draw(st.lists(st.integers(0, max_delay), min_size=count, max_size=count))).reshape(rows, columns)
-    return Connection(source, target, weight, exponent=draw(st.sampled_from([0, 0, 1, 4, 7])), delay=delay)
+    return Connection(source, target, weight, exponent=0 if coarse else draw(st.sampled_from([0, 0, 1, 4, 7])), delay=delay)
 
 
 @st.composite
@@ -157,7 +162,8 @@ def inputs(draw, form, shape):
 def networks(draw):
     """(network, integer input): chains of one to three populations, with feedback where all reset by subtraction."""
     form = draw(st.sampled_from(["current", "graded", "spikes"]))
-    feedback = draw(st.booleans())
+    # Coarse networks count in twos without leak or bias: their membranes meet the threshold exactly, again and again.
+    feedback, coarse = draw(st.booleans()), draw(st.integers(0, 2)) == 0
     depth, steps, first = draw(st.integers(1, 3)), draw(st.integers(1, 6)), int(form != "current")
     kinds = [draw(st.sampled_from(["soft_reset_lif"] if feedback else ["soft_reset_lif", "lif"])) for _ in range(depth)]
     kinds[-1] = draw(st.sampled_from([kinds[-1], "accumulator"]))
@@ -165,17 +171,17 @@ def networks(draw):
     starts = [first + index for index in range(depth)]
     if loose:
         starts = [starts[0] if form == "current" else draw(st.integers(0, 2)), *(draw(st.integers(0, 4)) for _ in starts[1:])]
-    nodes = [draw(populations(i, kind, start)) for i, (kind, start) in enumerate(zip(kinds, starts, strict=True))]
+    nodes = [draw(populations(i, kind, start, coarse)) for i, (kind, start) in enumerate(zip(kinds, starts, strict=True))]
     max_delay = draw(st.sampled_from([0, 2, 5])) if loose else 0
     host = HostInput(form, nodes[0].size, target="p0") if form == "current" else HostInput(form, draw(st.integers(1, 4)))
-    edges = [] if form == "current" else [draw(connections("input", nodes[0].size, "p0", host.size, max_delay))]
-    for before, after in zip(nodes[:-1], nodes[1:], strict=True):
-        edges.append(draw(connections(before.name, after.size, after.name, before.size, max_delay)))
+    edges = [] if form == "current" else [draw(connections("input", nodes[0].size, "p0", host.size, max_delay, coarse))]
+    for before, after in pairwise(nodes):
+        edges.append(draw(connections(before.name, after.size, after.name, before.size, max_delay, coarse)))
     if feedback:
         for source in nodes:
             target = draw(st.sampled_from(nodes))
             if source.spiking and not any((e.source, e.target) == (source.name, target.name) for e in edges):
-                edges.append(draw(connections(source.name, target.size, target.name, source.size, max_delay)))
+                edges.append(draw(connections(source.name, target.size, target.name, source.size, max_delay, coarse)))
     output = nodes[-1].name
     network = FixedNetwork(tuple(draw(st.permutations(nodes))), tuple(draw(st.permutations(edges))), host, steps, output)
     batch = draw(st.integers(1, 3))

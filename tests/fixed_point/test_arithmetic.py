@@ -113,9 +113,7 @@ def test_zero_reset_step_equals_lavas_stock_lif(case, dv, vth, exponent):
 
     neurons, steps, rng = 256, 60, np.random.default_rng(5)
     mantissa = rng.integers(-4096, 4096, neurons) if case != "ties" else 64 * rng.integers(-1, 2, neurons)
-    lava = InProcessModel(
-        LIF(shape=(neurons,), du=4095, dv=dv, vth=vth, bias_mant=mantissa, bias_exp=exponent), "fixed_pt"
-    )
+    lava = InProcessModel(LIF(shape=(neurons,), du=4095, dv=dv, vth=vth, bias_mant=mantissa, bias_exp=exponent), "fixed_pt")
     assert type(lava.model).__name__ == "PyLifModelBitAcc"
     bias, v, mismatches, seen = bias_current(mantissa, exponent), np.zeros(neurons, np.int64), 0, np.zeros(2, int)
     for _ in range(steps):

@@ -1,5 +1,6 @@
 """Interpreters that use Lava end by themselves, and import it only when it is used."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -31,11 +32,12 @@ def start_script(body):
 
 
 def finish_script(script):
-    """Wait for the interpreter to end by itself; its output, its errors and the pids it printed."""
+    """Wait for the interpreter to end by itself; its output and its errors. Ends what it left, if it did."""
     try:
         output, errors = script.communicate(timeout=60)
     finally:
-        script.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(script.pid, signal.SIGKILL)
     return output, errors
 
 
@@ -71,6 +73,25 @@ def test_ctrl_c_ends_all_children():
     assert psutil.wait_procs(started, timeout=10)[1] == []  # the resource tracker ends a moment after its parent
     assert errors.rstrip().endswith("KeyboardInterrupt")
     assert errors.count("Traceback (most recent call last)") == 1
+
+
+def test_ctrl_c_that_the_user_catches_between_runs_does_not_end_the_network():
+    script = start_script(
+        """
+        import os, signal, time
+        with guarded(Faulty(fault='spk:none')) as network:
+            network.run(1)
+            try:
+                os.killpg(0, signal.SIGINT)
+                time.sleep(10)
+            except KeyboardInterrupt:
+                print("caught")
+            network.run(2)
+        """
+    )
+    output, errors = finish_script(script)
+    assert script.returncode == 0, errors
+    assert output == "caught\n"
 
 
 def python(code):

@@ -6,6 +6,8 @@ import numpy as np
 import psutil
 import pytest
 from failing_processes import Faulty
+from lava.magma.core.process.process import ProcessServer
+from lava.magma.core.process.variable import VarServer
 from lava.proc.io.injector import Injector
 from lava.proc.lif.process import LIF
 
@@ -163,9 +165,12 @@ def test_many_runs_leave_nothing():
             run_guarded(chain("spk:raise")[0], 3)
 
     run()
-    process, handlers = psutil.Process(), len(logging.getLogger().handlers)
-    files = process.num_fds()
+
+    def held():
+        return len(logging.getLogger().handlers), len(ProcessServer().processes), len(VarServer().vars)
+
+    before, files = held(), psutil.Process().num_fds()
     for _ in range(8):
         run()
-    assert process.num_fds() <= files
-    assert len(logging.getLogger().handlers) == handlers
+    assert psutil.Process().num_fds() <= files
+    assert held() == before
