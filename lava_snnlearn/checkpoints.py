@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
+import io
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -11,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lava_snnlearn.files import FileFormatError, read_tree, write_tree
+from lava_snnlearn.files import FileFormatError, read_tree, write_text, write_tree
 
 
 def to_tree(value: Any) -> Any:
@@ -44,6 +47,22 @@ def load_weights(network: nn.Module, weights: Mapping[str, Any], where: str) -> 
         network.load_state_dict(to_tensors(weights))
     except RuntimeError as error:
         raise FileFormatError(f"{where} does not fit this network: {error}") from error
+
+
+def compare_settings(stored: Any, now: Mapping[str, Any], where: str) -> None:
+    """Refuse to continue a run with other settings.
+
+    Raises:
+        ValueError: names the first setting that differs. FileFormatError: ``stored`` is no dict of settings.
+    """
+    if not isinstance(stored, Mapping):
+        raise FileFormatError(f"{where} is not a valid checkpoint: it holds no settings")
+    for key, value in now.items():
+        if value != stored.get(key):
+            raise ValueError(
+                f"{where} was made with {key} = {stored.get(key)!r}, now it is {value!r}. Resume with the same settings, or "
+                "start a new run in another run_dir."
+            )
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
@@ -98,3 +117,12 @@ def read_weights(path: str | PathLike[str], network: nn.Module) -> None:
         FileFormatError: missing, damaged, foreign, or of another network.
     """
     load_weights(network, read_tree(path, content="weights"), str(path))
+
+
+def write_table(path: str | PathLike[str], columns: Sequence[str], rows: Sequence[Any]) -> None:
+    """Write dataclass instances as CSV with these columns; read by anything."""
+    table = io.StringIO()
+    writer = csv.DictWriter(table, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(dataclasses.asdict(row) for row in rows)
+    write_text(path, table.getvalue())

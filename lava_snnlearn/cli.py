@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+import traceback
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="lava-snnlearn",
     no_args_is_help=True,
+    pretty_exceptions_enable=False,
     add_completion=False,
     rich_markup_mode="rich",
     help="Train spiking networks in torch, convert them to Loihi's integers, run them on Lava, prove that both are equal.\n\n"
@@ -83,6 +86,8 @@ def run(
     """
     from lava_snnlearn import pipeline
 
+    if resume and overwrite:
+        raise ValueError("--resume continues an earlier run and --overwrite deletes it; give one of them")
     settings = pipeline.Settings(
         method=method,
         data=data,
@@ -103,7 +108,13 @@ def run(
     )
     folder = runs_dir / (name or f"{method}-{data}")
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    summary = pipeline.run(settings, folder, resume=resume, overwrite=overwrite, tell=console.print)
+    try:
+        summary = pipeline.run(settings, folder, resume=resume, overwrite=overwrite, tell=console.print)
+    except FileExistsError as error:
+        raise FileExistsError(
+            f"{folder} holds a checkpoint of an earlier run. Continue it with --resume, replace it with --overwrite, or choose "
+            "another --name."
+        ) from error
     table = Table(title=str(folder))
     for heading in ("", "test accuracy"):
         table.add_column(heading)
@@ -117,7 +128,12 @@ def run(
 
 @app.command("methods")
 def list_methods() -> None:
-    """List the training methods, their options and the papers to cite."""
+    """List the training methods, their options and the papers to cite.
+
+    Example:
+
+      lava-snnlearn methods
+    """
     import dataclasses
 
     from lava_snnlearn.citations import citation
@@ -141,10 +157,18 @@ def verify_file(
     """Run a network file on Lava and compare every spike and membrane with the emulator and torch.
 
     Exit status: 0 all equal, 1 a mismatch (the first one is named), 2 an error.
+
+    Examples:
+
+      lava-snnlearn verify runs/ottt-digits/network.h5
+
+      lava-snnlearn verify network.h5 --npy my_samples.npy --samples 100
     """
     from lava_snnlearn.fixed_point.graph import FixedNetwork
     from lava_snnlearn.verification import verify
 
+    if not time_limit > 0:
+        raise ValueError(f"--time-limit is {time_limit:g}; give more than 0 seconds")
     network = FixedNetwork.load(file)
     x, _ = _samples(file, network, data, npy, samples)
     report = verify(network, x, time_limit=time_limit)
@@ -160,7 +184,16 @@ def emulate_file(
     npy: Annotated[Path | None, typer.Option(help="Your own samples, float [N, features], as .npy.")] = None,
     save: Annotated[Path | None, typer.Option(help="Write outputs and predictions to this .npz.")] = None,
 ) -> None:
-    """Print a network file and run it in the exact emulator: accuracy, spike rates, clipped membranes, speed."""
+    """Print a network file and run it in the exact emulator: accuracy, spike rates, clipped membranes, speed.
+
+    Exit status: 0 done, 2 an error.
+
+    Examples:
+
+      lava-snnlearn emulate runs/ottt-digits/network.h5
+
+      lava-snnlearn emulate network.h5 --npy my_samples.npy --save answers.npz
+    """
     import numpy as np
 
     from lava_snnlearn.files import replacing
@@ -169,18 +202,21 @@ def emulate_file(
 
     network = FixedNetwork.load(file)
     x, labels = _samples(file, network, data, npy, samples)
-    begin = time.perf_counter()
-    trace = emulate(network, x, record="spikes")
-    seconds = time.perf_counter() - begin
+    with ExitStack() as stack:
+        # Before the work: a place that cannot be written is refused at once.
+        target = None if save is None else stack.enter_context(replacing(save))
+        begin = time.perf_counter()
+        trace = emulate(network, x, record="spikes")
+        seconds = time.perf_counter() - begin
+        if target is not None:
+            with target.open("wb") as opened:
+                np.savez(opened, outputs=trace.outputs, predictions=trace.predictions)
     typer.echo(f"{network}\n")
     if labels is not None:
         typer.echo(f"accuracy {float((trace.predictions == labels).mean()):.4f} on {len(labels)} samples")
     for name, rate in trace.spike_rates().items():
         typer.echo(f"{name}: {rate:.4f} spikes per neuron and step, {trace.saturated[name]} membranes clipped")
-    typer.echo(f"{len(trace.outputs)} samples in {seconds:.2f} s")
-    if save is not None:
-        with replacing(save) as temporary, temporary.open("wb") as target:
-            np.savez(target, outputs=trace.outputs, predictions=trace.predictions)
+    typer.echo(f"{len(trace.outputs)} samples in {seconds:.3g} s ({len(trace.outputs) / seconds:.0f} a second)")
 
 
 def _default(field: Any) -> Any:
@@ -200,35 +236,70 @@ def _samples(
     file: Path, network: FixedNetwork, data: str | None, npy: Path | None, count: int | None
 ) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
     """Samples and, where known, labels for a network file: from --npy, --data, or the run that the file belongs to."""
-    import numpy as np
-
     from lava_snnlearn.data import DATASETS, load
 
     if count is not None and count < 1:
         raise ValueError(f"--samples is {count}; give at least 1")
     if npy is not None:
-        try:
-            return np.load(npy, allow_pickle=False)[:count], None
-        except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"{npy} is not a readable .npy array: {error}") from error
-    scale = "unit" if network.host.encoding != "direct" else "standard"
-    settings = file.parent / "summary.json"
-    if data is None:
-        data = json.loads(settings.read_text())["settings"]["data"] if settings.is_file() else "random"
-    if known_name("data set", data, [*DATASETS, "random"]) == "random":
-        top = {"current": 1.0, "graded": 1.0, "spikes": 1.0}[network.host.form]
-        shape = (count or 64, network.host.features)
-        return (np.random.default_rng(0).random(shape) * top).astype(np.float32), None
-    test = load(data, scale=scale).test
+        if data is not None:
+            raise ValueError("--npy and --data both name the samples; give one of them")
+        x = _read_npy(npy)
+        # Sequences are time first.
+        return (x[:, :count] if x.ndim == 3 else x[:count]), None
+    chosen = _data_of_run(file.parent / "summary.json") if data is None else data
+    if known_name("data set", chosen, [*DATASETS, "random"]) == "random":
+        return _random(network, count or 64), None
+    test = load(chosen, scale="unit" if network.host.encoding != "direct" else "standard").test
     return test.x[:count], test.y[:count]
 
 
+def _read_npy(path: Path) -> NDArray[Any]:
+    import numpy as np
+
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} is not a readable .npy array: {error}") from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path} is an archive of several arrays (.npz); save the samples alone with numpy.save")
+    if array.ndim not in (2, 3):
+        raise ValueError(f"{path} has shape {array.shape}; expected samples [N, features] or sequences [time, N, features]")
+    return array
+
+
+def _data_of_run(summary: Path) -> str:
+    """The data set of the run that wrote this summary.json; "random" where there is none."""
+    if not summary.is_file():
+        return "random"
+    try:
+        return str(json.loads(summary.read_text(encoding="utf-8"))["settings"]["data"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{summary} does not say which data set the run used ({error!r}); name it with --data") from error
+
+
+def _random(network: FixedNetwork, count: int) -> NDArray[Any]:
+    """Random samples over the range that the network's input takes."""
+    import numpy as np
+
+    host = network.host
+    draws = np.random.default_rng(0).random((count, host.features))
+    if host.form == "graded":
+        draws = host.offset + draws * host.step * 255
+    elif host.form == "spikes" and host.encoding == "direct":
+        draws = np.rint(draws)
+    return draws.astype(np.float32)
+
+
 def main() -> None:
-    """Entry point: errors become one line and exit status 2."""
+    """Entry point: errors become one line and exit status 2; what no user can mend keeps its traceback."""
     try:
         app()
     except (ValueError, TypeError, OSError, RuntimeError, ImportError, ArithmeticError) as error:
         Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {error}")
+        raise SystemExit(2) from None
+    except Exception:
+        # Not left to Python, whose exit status 1 would say "mismatch".
+        traceback.print_exc()
         raise SystemExit(2) from None
 
 

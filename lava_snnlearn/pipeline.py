@@ -122,13 +122,14 @@ def run(
     data = settings.load()
     method = methods.get(settings.method, **dict(settings.options))
     torch.manual_seed(settings.seed)
+    settings = _complete(settings, method)
+    assert settings.epochs is not None
     network = _network(settings, method, data)
-    epochs = DEFAULT_EPOCHS[settings.data] if settings.epochs is None else settings.epochs
     trainer = Trainer(
         network,
         method,
         data,
-        epochs=epochs,
+        epochs=settings.epochs,
         seed=settings.seed,
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
@@ -141,7 +142,7 @@ def run(
     history = trainer.resume() if resume else trainer.fit(overwrite=overwrite)
     floats = predictions(network, data.test)
     float_accuracy = float((floats == data.test.y).mean())
-    stage("train", f"trained {epochs} epochs: test accuracy {float_accuracy:.4f} (float)")
+    stage("train", f"trained {settings.epochs} epochs: test accuracy {float_accuracy:.4f} (float)")
 
     form = settings.input if settings.input in ("current", "graded") else "spikes"
     chip = quantize(network, weight_bits=settings.weight_bits, input=form, calibration=data.train.x)
@@ -161,17 +162,32 @@ def run(
     return summary
 
 
-def _network(settings: Settings, method: methods.Method, data: Dataset) -> networks.Network:
+def _complete(settings: Settings, method: methods.Method) -> Settings:
+    """The settings with the defaults of method and data set filled in, so that a report shows what was run."""
     preset = method.preset
-    changes: dict[str, Any] = {"reset": settings.reset}
-    if settings.leak is not None:
-        changes["leak"] = settings.leak
-    layers = DEFAULT_LAYERS[settings.data] if settings.layers is None else settings.layers
+    defaults: dict[str, Any] = {
+        "layers": DEFAULT_LAYERS[settings.data],
+        "epochs": DEFAULT_EPOCHS[settings.data],
+        "steps": preset.steps,
+        "leak": preset.neuron.leak,
+        "norm": preset.norm,
+        "learning_rate": preset.learning_rate,
+    }
+    return dataclasses.replace(settings, **{key: value for key, value in defaults.items() if getattr(settings, key) is None})
+
+
+def _network(settings: Settings, method: methods.Method, data: Dataset) -> networks.Network:
+    layers, leak, norm, steps = settings.layers, settings.leak, settings.norm, settings.steps
+    # _complete has filled them in.
+    assert layers is not None
+    assert leak is not None
+    assert norm is not None
+    assert steps is not None
     return networks.mlp(
         [data.features, *layers, data.classes],
-        dataclasses.replace(preset.neuron, **changes),
-        norm=preset.norm if settings.norm is None else settings.norm,
-        steps=preset.steps if settings.steps is None else settings.steps,
+        dataclasses.replace(method.preset.neuron, leak=leak, reset=settings.reset),
+        norm=norm,
+        steps=steps,
         encoding=settings.input if settings.input in ("latency", "rate") else "direct",
     )
 
@@ -196,7 +212,7 @@ def _write(settings: Settings, data: Dataset, method: methods.Method, summary: S
     }
     content = {"settings": dataclasses.asdict(settings) | {"options": dict(settings.options)}, "results": results}
     write_text(summary.folder / "summary.json", json.dumps(content, indent=2) + "\n")
-    share = float(np.mean([rate for rate in trace.spike_rates().values()]))
+    share = sum(int(s.sum(dtype=np.int64)) for s in trace.spikes.values()) / sum(s.size for s in trace.spikes.values())
     accuracy_rows = [
         ["", "test accuracy"],
         ["float (torch)", f"{summary.float_accuracy:.4f}"],
@@ -205,7 +221,6 @@ def _write(settings: Settings, data: Dataset, method: methods.Method, summary: S
         ["spikes per neuron and step", f"{share:.3f}"],
         ["membranes clipped to 24 bits", str(sum(answer.saturated.values()))],
     ]
-    setting_rows = [["setting", "value"], *([key, str(value)] for key, value in dataclasses.asdict(settings).items())]
     verdict = (
         f"Verified: {proof.samples} samples, all populations, every step, 0 mismatches" if proof.ok else "NOT equal, see below"
     )
@@ -241,7 +256,7 @@ def _write(settings: Settings, data: Dataset, method: methods.Method, summary: S
         text={
             "Verification": str(proof),
             "Quantisation": "\n".join(summary.network.notes),
-            "Settings": "\n".join(f"{key} = {value}" for key, value in setting_rows[1:]),
+            "Settings": "\n".join(f"{key} = {value}" for key, value in content["settings"].items()),
             "Please cite": citation(method),
         },
     )

@@ -20,15 +20,14 @@ class Progress:
         self._bar = RichProgress(
             BarColumn(bar_width=12),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.3f} acc {task.fields[accuracy]:.3f} rate {task.fields[rate]:.3f}"),
+            TextColumn("{task.fields[means]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             disable=not shown,
         )
-        nan = float("nan")
-        self._task = self._bar.add_task("training", total=total, completed=done, loss=nan, accuracy=nan, rate=nan)
+        self._task = self._bar.add_task("training", total=total, completed=done, means="")
 
     def __enter__(self) -> Progress:
         self._bar.start()
@@ -39,7 +38,7 @@ class Progress:
 
     def advance(self, loss: float, accuracy: float, rate: float) -> None:
         """One batch is done; running means of this epoch."""
-        self._bar.update(self._task, advance=1, loss=loss, accuracy=accuracy, rate=rate)
+        self._bar.update(self._task, advance=1, means=f"loss {loss:.3f} acc {accuracy:.3f} rate {rate:.3f}")
 
     def note(self, row: EpochMetrics) -> None:
         """One epoch is done."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
+import copy
 import dataclasses
 import hashlib
-import io
 import json
 import math
 import time
@@ -25,6 +24,7 @@ from lava_snnlearn.data.dataset import Dataset, Split
 from lava_snnlearn.files import FileFormatError, read_tree, write_text, write_tree
 from lava_snnlearn.methods.base import Method
 from lava_snnlearn.networks.network import Network
+from lava_snnlearn.networks.norms import BatchNormStep
 from lava_snnlearn.progress import Progress
 
 OPTIMISERS = ("adam", "sgd")
@@ -81,7 +81,7 @@ class Trainer:
         method: any :class:`~lava_snnlearn.methods.base.Method`.
         data: train and valid splits are used here; the test split is not touched.
         epochs, batch_size: at least 1.
-        seed: order of the samples, dropout and other draws (the network's initial weights are the caller's).
+        seed: order of the samples, dropout and other draws of torch, at least 0 (initial weights are the caller's).
         learning_rate: None takes the method's published one.
         optimiser: "sgd" (with momentum 0.9) or "adam"; weight_decay as usual.
         schedule: "cosine" (per epoch, to zero) or "constant".
@@ -91,7 +91,8 @@ class Trainer:
         device: torch device for the training.
 
     Raises:
-        ValueError: a number out of range. UnknownNameError: unknown optimiser or schedule.
+        ValueError: a number out of range, a data set and a network that do not fit. TypeError: a number that must be whole and
+            is not. UnknownNameError: unknown optimiser or schedule.
     """
 
     def __init__(
@@ -113,27 +114,14 @@ class Trainer:
         device: str = "cpu",
     ) -> None:
         rate = method.preset.learning_rate if learning_rate is None else learning_rate
-        for name, value, least in (
-            ("epochs", epochs, 1),
-            ("batch_size", batch_size, 1),
-            ("checkpoint_batches", checkpoint_batches, 1),
-        ):
-            if value is not None and value < least:
-                raise ValueError(f"{name} is {value}; it must be at least {least}")
-        if not (math.isfinite(rate) and rate >= 0):
-            raise ValueError(f"learning_rate is {rate}; it must be finite and >= 0")
-        if not (math.isfinite(weight_decay) and weight_decay >= 0):
-            raise ValueError(f"weight_decay is {weight_decay}; it must be finite and >= 0")
-        if data.features != network.inputs or data.classes != network.classes:
-            raise ValueError(
-                f"data set {data.name!r} has {data.features} features and {data.classes} classes, the network has "
-                f"{network.inputs} inputs and {network.classes} outputs"
-            )
+        _check_numbers(epochs, seed, batch_size, checkpoint_batches, rate, weight_decay)
+        _check_fit(network, data, batch_size)
         known_name("optimiser", optimiser, OPTIMISERS)
         known_name("schedule", schedule, SCHEDULES)
         self.network, self.method, self.data = network, method, data
-        self.epochs, self.seed, self.batch_size, self.learning_rate = epochs, seed, batch_size, rate
-        self.optimiser_name, self.weight_decay, self.schedule = optimiser, weight_decay, schedule
+        # Plain numbers, since numpy's cannot be written to config.json.
+        self.epochs, self.seed, self.batch_size, self.learning_rate = int(epochs), int(seed), int(batch_size), float(rate)
+        self.optimiser_name, self.weight_decay, self.schedule = optimiser, float(weight_decay), schedule
         self.run_dir = None if run_dir is None else Path(run_dir)
         self.checkpoint_batches, self.show_progress, self.device = checkpoint_batches, progress, torch.device(device)
 
@@ -152,11 +140,15 @@ class Trainer:
                 f"{self.run_dir} holds a checkpoint of an earlier run. Continue it with resume(), choose another run_dir, "
                 "or pass overwrite=True to start anew."
             )
+        optimiser = self._optimiser()
         if self.run_dir is not None:
-            write_text(self.run_dir / CONFIG, json.dumps(self.config(), indent=2) + "\n")
-            (self.run_dir / CHECKPOINT).unlink(missing_ok=True)
+            if (self.run_dir / CHECKPOINT).exists():
+                self._rehearse()
+            self._claim()
+            for name in (CHECKPOINT, METRICS, WEIGHTS):
+                (self.run_dir / name).unlink(missing_ok=True)
         torch.manual_seed(self.seed)
-        return self._run(_Progress(), self._optimiser())
+        return self._run(_Progress(), optimiser)
 
     def resume(self) -> History:
         """Continue the run in run_dir from its last checkpoint (or start it, if there is none yet); ends with the same bits
@@ -164,6 +156,7 @@ class Trainer:
 
         Raises:
             ValueError: no run_dir, or other settings than those of the checkpoint. FileFormatError: a damaged checkpoint.
+            OSError, FloatingPointError: as in :meth:`fit`.
         """
         if self.run_dir is None:
             raise ValueError("resume() needs a run_dir")
@@ -171,18 +164,40 @@ class Trainer:
         if not path.exists():
             return self.fit()
         tree = read_tree(path, content="checkpoint")
+        checkpoints.compare_settings(tree.get("config"), self.config(), str(path))
         optimiser = self._optimiser()
         try:
-            self._compare(tree["config"])
             state = dict(tree["progress"])
             state["rows"] = [EpochMetrics(**row) for row in state["rows"]]
             progress = _Progress(**state)
             checkpoints.load_weights(self.network, tree["network"], str(path))
             checkpoints.load_optimiser(optimiser, tree["optimiser"], str(path))
             checkpoints.restore_generators(tree["generators"])
-        except (KeyError, TypeError) as error:
+        except FileFormatError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise FileFormatError(f"{path} is not a valid checkpoint: {error}") from error
+        self._claim()
+        # A run killed between the last checkpoint and its table would never write the table otherwise.
+        self._save_metrics(progress)
         return self._run(progress, optimiser)
+
+    def _claim(self) -> None:
+        """Write config.json, which shows before any work is lost that run_dir can be written; sweep up after killed runs."""
+        assert self.run_dir is not None
+        write_text(self.run_dir / CONFIG, json.dumps(self.config(), indent=2) + "\n")
+        for name in (CHECKPOINT, METRICS, CONFIG, WEIGHTS):
+            for leftover in self.run_dir.glob(f".{name}.*"):
+                leftover.unlink(missing_ok=True)
+
+    def _rehearse(self) -> None:
+        """One batch on a copy: a method that refuses this network says so before an earlier run is deleted."""
+        generators = checkpoints.generator_states()
+        x, y = self._tensors(self.data.train, np.arange(min(self.batch_size, len(self.data.train))))
+        try:
+            self.method.gradients(copy.deepcopy(self.network).train(), x, y, lambda: None)
+        finally:
+            checkpoints.restore_generators(generators)
 
     def config(self) -> dict[str, Any]:
         """Settings that decide the result, as plain values; a resumed run must have the same."""
@@ -192,6 +207,7 @@ class Trainer:
             "steps": self.network.steps,
             "encoding": self.network.encoding,
             "dropout": self.network.dropout,
+            "dtype": str(self.network.readout.weight.dtype),
             "data": self.data.name,
             "data_sha256": self._data_digest,
             "epochs": self.epochs,
@@ -209,16 +225,6 @@ class Trainer:
         for array in (self.data.train.x, self.data.train.y, self.data.valid.x, self.data.valid.y):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
-
-    def _compare(self, stored: dict[str, Any]) -> None:
-        now = self.config()
-        other = [key for key in now if now[key] != stored.get(key)]
-        if other:
-            key = other[0]
-            raise ValueError(
-                f"the checkpoint in {self.run_dir} was made with {key} = {stored.get(key)!r}, now it is {now[key]!r}. "
-                "Resume with the same settings, or start a new run in another run_dir."
-            )
 
     def _optimiser(self) -> torch.optim.Optimizer:
         self.network.to(self.device)
@@ -261,10 +267,7 @@ class Trainer:
             x, y = self._tensors(train, chosen)
             result, total = self._step(optimiser, x, y), len(y)
             if not math.isfinite(result.loss):
-                raise FloatingPointError(
-                    f"the loss became {result.loss} in epoch {progress.epoch + 1}, batch {number + 1}. Lower the learning rate "
-                    f"(now {self._rate(progress.epoch):.3g}) or use a norm. The last checkpoint in run_dir is untouched."
-                )
+                raise self._diverged(f"the loss became {result.loss}", progress.epoch, number)
             progress.batch = number + 1
             progress.loss += result.loss * total
             progress.correct += int((result.outputs.argmax(1) == y).sum())
@@ -272,8 +275,18 @@ class Trainer:
             progress.spikes += result.spike_rate * total
             progress.seconds += time.perf_counter() - begin
             bar.advance(progress.loss / progress.seen, progress.correct / progress.seen, progress.spikes / progress.seen)
+            # The loss is that before the update, so it says nothing about weights that this update broke.
+            if not all(bool(torch.isfinite(parameter).all()) for parameter in self.network.parameters()):
+                raise self._diverged("weights became NaN or infinite", progress.epoch, number)
             if self.checkpoint_batches is not None and progress.batch % self.checkpoint_batches == 0:
                 self._save(progress, optimiser)
+
+    def _diverged(self, what: str, epoch: int, number: int) -> FloatingPointError:
+        kept = self.run_dir is not None and (self.run_dir / CHECKPOINT).exists()
+        return FloatingPointError(
+            f"{what} in epoch {epoch + 1}, batch {number + 1}. Lower the learning rate (now {self._rate(epoch):.3g}) or use a "
+            f"norm.{f' The checkpoint in {self.run_dir} is that of the last good state.' if kept else ''}"
+        )
 
     def _step(self, optimiser: torch.optim.Optimizer, x: Tensor, y: Tensor) -> Any:
         def update() -> None:
@@ -319,11 +332,12 @@ class Trainer:
             "generators": checkpoints.generator_states(),
         }
         write_tree(self.run_dir / CHECKPOINT, tree, content="checkpoint")
-        table = io.StringIO()
-        writer = csv.DictWriter(table, [field.name for field in dataclasses.fields(EpochMetrics)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(dataclasses.asdict(row) for row in progress.rows)
-        write_text(self.run_dir / METRICS, table.getvalue())
+        self._save_metrics(progress)
+
+    def _save_metrics(self, progress: _Progress) -> None:
+        assert self.run_dir is not None
+        columns = [column.name for column in dataclasses.fields(EpochMetrics)]
+        checkpoints.write_table(self.run_dir / METRICS, columns, progress.rows)
 
     def _tensors(self, split: Split, chosen: np.ndarray) -> tuple[Tensor, Tensor]:
         dtype = self.network.readout.weight.dtype
@@ -350,3 +364,35 @@ def accuracy(network: Network, split: Split) -> float:
     if len(split) == 0:
         raise ValueError("accuracy of an empty split is not defined")
     return float((predictions(network, split) == split.y).mean())
+
+
+def _check_numbers(
+    epochs: int, seed: int, batch_size: int, checkpoint_batches: int | None, rate: float, weight_decay: float
+) -> None:
+    for name, value, least in (
+        ("epochs", epochs, 1),
+        ("seed", seed, 0),
+        ("batch_size", batch_size, 1),
+        ("checkpoint_batches", 1 if checkpoint_batches is None else checkpoint_batches, 1),
+    ):
+        if not isinstance(value, (int, np.integer)):
+            raise TypeError(f"{name} is {value!r}; it must be a whole number, at least {least}")
+        if not least <= value < 1 << 63:
+            raise ValueError(f"{name} is {value}; it must be at least {least} and below 2^63")
+    for name, number in (("learning_rate", rate), ("weight_decay", weight_decay)):
+        if not (math.isfinite(number) and number >= 0):
+            raise ValueError(f"{name} is {number}; it must be finite and >= 0")
+
+
+def _check_fit(network: Network, data: Dataset, batch_size: int) -> None:
+    if data.features != network.inputs or data.classes != network.classes:
+        raise ValueError(
+            f"data set {data.name!r} has {data.features} features and {data.classes} classes, the network has "
+            f"{network.inputs} inputs and {network.classes} outputs"
+        )
+    # Torch would refuse this batch as well, but only after all others of the first epoch.
+    if len(data.train) % batch_size == 1 % batch_size and any(isinstance(m, BatchNormStep) for m in network.modules()):
+        raise ValueError(
+            f"batch_size {batch_size} leaves a batch of one sample ({len(data.train)} in all), and norm='bn_step' cannot take "
+            "the variance of one. Choose another batch_size or norm."
+        )

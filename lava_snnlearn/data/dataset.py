@@ -55,7 +55,7 @@ class Dataset:
     def _check(self, where: str, split: Split, may_be_empty: bool) -> None:
         if split.x.dtype != np.float32 or split.y.dtype != np.int64:
             raise TypeError(
-                f"{where} has dtypes {split.x.dtype} and {split.y.dtype}; expected float32 samples and int64 labels (use .astype)"
+                f"{where} has dtypes {split.x.dtype} and {split.y.dtype}; need float32 samples and int64 labels (use .astype)"
             )
         if split.x.ndim != 2 or split.y.ndim != 1 or len(split.x) != len(split.y):
             raise ValueError(

@@ -131,7 +131,7 @@ def _stratified(
         chosen, rest = train_test_split(indices, stratify=train.y[indices], random_state=seed, **size)
     except ValueError as error:
         raise ValueError(
-            f"{wish} of {len(indices)} samples leaves a part without one sample of every class ({error}). Both parts need at least "
+            f"{wish} of {len(indices)} samples leaves a part without one sample of every class ({error}). Both need at least "
             "one sample a class: choose a size further away from none and all."
         ) from error
     return chosen, rest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -46,7 +47,7 @@ class SpikingLayer(nn.Module):
         self.input_gain = 1.0 if first else spike_gain(norm)
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        nn.init.kaiming_normal_(self.weight)
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))  # as torch.nn.Linear
         self.standardise = ScaledWeightStandardisation(outputs) if norm == "sws" else None
         self.batch_norm = {"bn_step": BatchNormStep, "bn_time": BatchNormTime}[norm](outputs) if norm.startswith("bn") else None
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_UNIT
@@ -24,6 +25,20 @@ def _tidy(axes: Axes, title: str, x: str, y: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def _whole_ticks(axes: Axes) -> None:
+    """No tick between two epochs or steps, also where there is only one."""
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def _spiking(trace: Trace, sample: int = 0) -> list[str]:
+    if not trace.spikes:
+        raise ValueError("the trace holds no spikes; emulate with record='all'")
+    samples = len(trace.outputs)
+    if not -samples <= sample < samples:
+        raise ValueError(f"sample is {sample}, but the trace has {samples} samples, 0..{samples - 1}")
+    return list(trace.spikes)
+
+
 def curves(epochs: Sequence[EpochMetrics]) -> Figure:
     """Loss, accuracy and spike rate over the epochs."""
     figure = Figure(figsize=(10, 3), layout="constrained")
@@ -38,9 +53,9 @@ def curves(epochs: Sequence[EpochMetrics]) -> Figure:
     _tidy(accuracy, "accuracy", "epoch", "fraction correct")
     rate.plot(x, [row.spike_rate for row in epochs], color=_FLOAT, marker=".")
     _tidy(rate, "spike rate", "epoch", "spikes per neuron and step")
-    rate.set_ylim(bottom=0)
+    rate.set_ylim(0, 1.1 * max(row.spike_rate for row in epochs) or 1)
     for axes in (loss, accuracy, rate):
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        _whole_ticks(axes)
     return figure
 
 
@@ -66,7 +81,7 @@ def confusion_matrix(labels: NDArray[np.int64], predictions: NDArray[np.int64], 
 
 def raster(network: FixedNetwork, trace: Trace, sample: int = 0) -> Figure:
     """Spikes of one sample: a row a population, time in steps on Lava (each layer starts one step later)."""
-    names = list(trace.spikes)
+    names = _spiking(trace, sample)
     figure = Figure(figsize=(8, 1.2 + 1.7 * len(names)), layout="constrained")
     rows = np.atleast_1d(figure.subplots(len(names), 1, sharex=True))
     for axes, name in zip(rows, names, strict=True):
@@ -77,14 +92,17 @@ def raster(network: FixedNetwork, trace: Trace, sample: int = 0) -> Figure:
         axes.set_xlim(-0.5, network.period - 0.5)
         _tidy(axes, f"{name}: {int(trace.spikes[name][:, sample].sum())} spikes", "", "neuron")
     rows[-1].set_xlabel("time step")
+    _whole_ticks(rows[-1])
     return figure
 
 
 def membranes(network: FixedNetwork, trace: Trace, sample: int = 0, neurons: int = 4) -> Figure:
     """Membranes (after reset) of the most active neurons of each spiking population, with threshold and spikes."""
-    names = list(trace.spikes)
+    names = _spiking(trace, sample)
+    if not trace.membranes:
+        raise ValueError("the trace holds no membranes; emulate with record='all'")
     figure = Figure(figsize=(2.6 * neurons, 2.1 * len(names)), layout="constrained")
-    grid = np.atleast_2d(figure.subplots(len(names), neurons, squeeze=False, sharex="row"))
+    grid = figure.subplots(len(names), neurons, squeeze=False, sharex="row")
     for row, name in zip(grid, names, strict=True):
         population = network.population(name)
         spikes = trace.spikes[name][:, sample].astype(np.int64)
@@ -99,15 +117,17 @@ def membranes(network: FixedNetwork, trace: Trace, sample: int = 0, neurons: int
             axes.axhline(threshold, color=_MUTED, linestyle="--", linewidth=1)
             fired = time[spikes[:, neuron].astype(bool)]
             axes.plot(fired, np.full(len(fired), threshold), "|", color=_FIXED, markersize=12, markeredgewidth=2)
+            axes.margins(y=0.15)  # the bars of spikes at the threshold stay whole
+            _whole_ticks(axes)
             _tidy(axes, f"{name}, neuron {neuron}", "time step", "membrane" if neuron == busiest[0] else "")
     return figure
 
 
 def rates(trace: Trace) -> Figure:
     """Distribution of spike rates over the neurons of each population, averaged over samples."""
-    names = list(trace.spikes)
+    names = _spiking(trace)
     figure = Figure(figsize=(3.2 * len(names), 2.6), layout="constrained")
-    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names), squeeze=False)[0]), names, strict=True):
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         per_neuron = trace.spikes[name].mean(axis=(0, 1))
         axes.hist(per_neuron, bins=np.linspace(0, 1, 21), color=_FLOAT)
         silent = int((per_neuron == 0).sum())

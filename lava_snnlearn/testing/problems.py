@@ -35,8 +35,8 @@ _LABELS = np.array([1, 0])
 class ChainProblem:
     """Two neurons in a chain, 1 -> 1 -> 1 -> 2 classes, two samples, one or two steps, float64.
 
-    In step 0 the neurons of the first sample spike, in step 1 those of the second, so that the leak carries something over a spike
-    as well as over a silent step.
+    In step 0 the neurons of the first sample spike, in step 1 those of the second, so that the leak carries something over a
+    spike as well as over a silent step.
 
     Args:
         name: for messages.

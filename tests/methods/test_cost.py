@@ -1,7 +1,8 @@
-"""V3: the memory of the online methods does not depend on T, that of BPTT is linear in it; multiplications as counted by hand."""
+"""V3: the memory of the online methods does not depend on T, that of BPTT is linear in it; products as counted by hand."""
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import pytest
@@ -17,7 +18,7 @@ STEPS = (2, 4, 8, 16, 32)
 
 
 class SavedTensors:
-    """Bytes that autograd holds for the backward at one time: distinct storages, counted while at least one saved tensor uses them."""
+    """Bytes that autograd holds for the backward at one time: distinct storages that a saved tensor uses."""
 
     def __init__(self) -> None:
         self.uses: Counter[int] = Counter()
@@ -113,7 +114,7 @@ def multiplications(method, norm, steps):
 )
 def test_matrix_products_are_those_of_the_cost_model(method, norm, k, steps):
     """Forward n_l n_(l-1) a step; backward twice that, but for the data, which need no gradient; SLTT-K: at K steps only."""
-    products = [before * after for before, after in zip(SIZES[:-1], SIZES[1:], strict=True)]
+    products = [before * after for before, after in itertools.pairwise(SIZES)]
     forward, backward = sum(products), 2 * sum(products) - products[0]
     expected = BATCH * (steps * forward + (k or steps) * backward)
     assert multiplications(method, norm, steps) == expected

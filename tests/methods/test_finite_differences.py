@@ -51,7 +51,7 @@ def triangle_primitive(x: np.ndarray) -> np.ndarray:
 
 @dataclass
 class SmoothTwin:
-    """The smooth network in numpy. The spikes that reset are kept at ``frozen``, if given: then no gradient goes through them."""
+    """The smooth network in numpy. With ``frozen``, resets are made by those spikes, so that no gradient goes through them."""
 
     neuron: LIF
     primitive: Callable[[np.ndarray], np.ndarray]

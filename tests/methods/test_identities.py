@@ -19,8 +19,8 @@ TOLERANCE = 1e-12
 def graph_per_step(task, *, traced, loss=None):
     """The online gradient by plain autograd: one graph over all steps whose membranes are cut.
 
-    With traces, the weight sees the trace and the layer below sees the spike: the value of the current is that of the spike, and
-    the difference of the two is cut off.
+    With traces, the weight sees the trace and the layer below sees the spike: the value of the current is that of the spike,
+    and the difference of the two is cut off.
     """
     network, total = task.network, torch.zeros((), dtype=torch.float64)
     signal = network.encode(task.x)
@@ -90,7 +90,7 @@ def test_o4_readout_without_trace_is_exact(make_task, fill):
 
 
 def test_o6_trace_of_a_static_input_is_a_geometric_series(make_task, fill):
-    """a[t] = x (1 - lam^(t+1)) / (1 - lam): the first layer's gradient is sum_t c_t g[t] x^T, with g[t] from SLTT's single steps."""
+    """a[t] = x (1 - lam^(t+1)) / (1 - lam): the gradient is sum_t c_t g[t] x^T, with g[t] from SLTT's single steps."""
     lam, task = 0.5, make_task(static=True, neuron=LIF(leak=0.5))
     expected = 0.0
     for t in range(task.network.steps):
@@ -118,7 +118,7 @@ def test_o7_ottt_is_e_prop(make_task, fill):
 
 
 def test_o8_accumulated_gradient_is_the_sum_of_those_of_the_steps(make_task, fill):
-    """OTTT_A is invariant to when the gradients are gathered: taken away after every step and added up outside, they are the same."""
+    """OTTT_A does not depend on when the gradients are gathered, e.g. if they are taken away after every step."""
     for norm in ("none", "sws"):
         task = make_task(norm=norm)
         whole = fill(OTTT(), task)
@@ -243,7 +243,7 @@ def cosine(a, b):
 
 @pytest.mark.parametrize("case", COSINES, ids=lambda case: f"{'static' if case[0] else 'new frames'}, lam {case[1]:.2f}")
 def test_s5_cosines_with_bptt(make_task, fill, case):
-    """Why online learning works: the dropped terms shrink as lam^dt. The table's networks were other draws, so values agree loosely."""
+    """The dropped terms shrink as lam^dt. The table's networks were other draws, so values agree loosely."""
     static, lam = case
     task_type, seeds = type(make_task()), range(4)
     found = np.zeros((len(seeds), 2, 3))

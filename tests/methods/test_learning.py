@@ -1,4 +1,4 @@
-"""Digits, 64-128-128-10, T = 6: every method to the accuracy of the specification, section 10, also after conversion to 8 bits."""
+"""Digits, 64-128-128-10, T = 6: every method to the specification's accuracy (section 10), also in 8 bits."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def online_run(task, rate, momentum=0.0):
 
 
 def by_hand(task, rate):
-    """OTTT_O for one hidden layer in numpy: weights change after every step; membranes and traces of the old weights are kept."""
+    """OTTT_O for one hidden layer in numpy: weights change after every step; old membranes and traces are kept."""
     layer, readout = task.network.spiking_layers[0], task.network.readout
     w, b, q, r = (p.detach().numpy().copy() for p in (layer.weight, layer.bias, readout.weight, readout.bias))
     lam, steps, (batch, classes) = layer.neuron.lam, task.network.steps, (len(task.y), len(r))

@@ -56,7 +56,7 @@ def test_more_backward_steps_than_steps_are_refused(make_task):
 @pytest.mark.parametrize("method", [SLTT(), OTTT()], ids=repr)
 def test_batch_norm_over_time_is_refused_by_the_online_methods(make_task, method):
     task = make_task(norm="bn_time")
-    with pytest.raises(ValueError, match="bn_time.*BPTT"):
+    with pytest.raises(ValueError, match=r"bn_time.*BPTT"):
         method.gradients(task.network, task.x, task.y)
 
 

@@ -152,13 +152,14 @@ class Ascends(Faulty):
         return result
 
 
+COUNTS: weakref.WeakKeyDictionary[Network, int] = weakref.WeakKeyDictionary()
+
+
 class HiddenState(Faulty):
     """Counts the batches of each network outside of all generators: a resumed run starts counting anew."""
 
-    counts: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-
     def after(self, network, result):
-        count = self.counts[network] = self.counts.get(network, 0) + 1
+        count = COUNTS[network] = COUNTS.get(network, 0) + 1
         if count > 1:
             network.readout.bias.grad += 1e-3 * (count % 5)
         return result
@@ -193,7 +194,7 @@ def test_a_fault_is_found_by_its_check(fault):
     assert part in message
 
 
-def test_a_method_without_the_soundness_fault_gets_to_the_end(monkeypatch):
+def test_a_method_without_a_fault_gets_to_the_end(monkeypatch):
     """The base of all faults has none: what the tests above find is the fault itself."""
     ends = ("_check_converts", "_check_verifies")
     monkeypatch.setattr(methods, "CHECKS", tuple(check for check in methods.CHECKS if check.__name__ not in ends))
