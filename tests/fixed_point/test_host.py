@@ -22,20 +22,25 @@ def exact_current(weight, bias, shift, row):
     return int((Fraction(total, 2**shift) + Fraction(1, 2)).__floor__())
 
 
-@PROOF
-@given(data=st.data(), width=st.sampled_from([32, 64]), sequence=st.booleans())
-def test_currents_are_the_exact_rational_result(data, width, sequence):
-    size, features, batch, steps = 2, data.draw(st.integers(1, 4)), 2, 3
-    weight = np.array(
-        data.draw(st.lists(st.integers(-32_767, 32_767), min_size=size * features, max_size=size * features))
-    ).reshape(size, features)
-    bias = np.array(data.draw(st.lists(st.integers(-(1 << 30), 1 << 30), min_size=size, max_size=size)))
-    shift = data.draw(st.integers(19, 40))
-    # Halves of 1/1024 too: the ties of the rounding.
-    values = st.one_of(st.floats(-31.875, 31.875, width=width), st.integers(-65_000, 65_000).map(lambda halves: halves / 2048))
-    shape = (steps, batch, features) if sequence else (batch, features)
+def drawn(data, values, *shape):
     count = int(np.prod(shape))
-    x = np.array(data.draw(st.lists(values, min_size=count, max_size=count)), f"f{width // 8}").reshape(shape)
+    return np.array(data.draw(st.lists(values, min_size=count, max_size=count))).reshape(shape)
+
+
+@PROOF
+@given(data=st.data(), width=st.sampled_from([32, 64]), sequence=st.booleans(), wide=st.booleans())
+def test_currents_are_the_exact_rational_result(data, width, sequence, wide):
+    size, features, batch, steps = 2, data.draw(st.integers(1, 4)), 2, 3
+    # Narrow data leave room for a shift at which each 1/1024 counts.
+    bits = data.draw(st.integers(2, 15))
+    shift, span = (bits + 4, 31.875) if wide else (bits, 1.875)
+    weight = drawn(data, st.integers(1 - (1 << bits), (1 << bits) - 1), size, features)
+    bias = drawn(data, st.integers(-20 << shift, 20 << shift), size)
+    # Halves of 1/1024 too: the ties of the rounding.
+    halves = st.integers(-int(span * 2048), int(span * 2048)).map(lambda count: count / 2048)
+    values = st.one_of(st.floats(-span, span, width=width), halves)
+    shape = (steps, batch, features) if sequence else (batch, features)
+    x = drawn(data, values, *shape).astype(f"f{width // 8}")
     host = HostInput("current", size, target="a", weight=weight, bias=bias, shift=shift)
     got = host.encode(x, steps)
     assert got.dtype == np.int32

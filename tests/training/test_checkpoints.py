@@ -36,11 +36,7 @@ def test_weights_come_back_bit_for_bit(runs: ModuleType, assert_same_weights: An
     checkpoints.read_weights(tmp_path / "w.h5", other)
     assert_same_weights(other, network)
     assert torch.equal(torch.signbit(other.readout.bias), torch.tensor([True, False, False]))
-    assert (
-        other.state_dict()["layers.0.norm.num_batches_tracked"] > 0
-        if "layers.0.norm.num_batches_tracked" in other.state_dict()
-        else True
-    )
+    assert any("running_mean" in name for name in other.state_dict()), "buffers are state, too"
 
 
 @pytest.mark.parametrize("kind", ["adam", "sgd"])

@@ -1,7 +1,7 @@
 """Small training runs, made the same way in every process; as a script, one that waits to be killed.
 
-Usage: python train_until_killed.py CASE FOLDER CALL. Trains in FOLDER. At the CALL-th piece of work (a batch, or a time step where
-the optimiser steps at each) it writes FOLDER/ready and stands still, in the middle of everything.
+Usage: python train_until_killed.py CASE FOLDER CALL. Trains in FOLDER. At the CALL-th piece of work (a batch, or a time step
+where the optimiser steps at each) it writes FOLDER/ready and stands still, in the middle of everything.
 """
 
 from __future__ import annotations
