@@ -47,10 +47,10 @@ class SpikingLayer(nn.Module):
         self.input_gain = 1.0 if first else spike_gain(norm)
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        if norm == "none":
-            nn.init.kaiming_normal_(self.weight)  # without a norm, smaller weights would leave deep layers silent
+        if norm.startswith("bn"):
+            nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))  # torch.nn.Linear's; batch norm sets the scale
         else:
-            nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))  # torch.nn.Linear's; the norm sets the scale
+            nn.init.kaiming_normal_(self.weight)  # smaller weights would leave deep layers without a norm silent
         self.standardise = ScaledWeightStandardisation(outputs) if norm == "sws" else None
         self.batch_norm = {"bn_step": BatchNormStep, "bn_time": BatchNormTime}[norm](outputs) if norm.startswith("bn") else None
 
