@@ -283,9 +283,11 @@ def _random(network: FixedNetwork, count: int) -> NDArray[Any]:
 
     host = network.host
     draws = np.random.default_rng(0).random((count, host.features))
+    if host.encoding != "direct":
+        return draws.astype(np.float32)  # the rate and latency codes take intensities from 0 to 1
     if host.form == "graded":
         draws = host.offset + draws * host.step * 255
-    elif host.form == "spikes" and host.encoding == "direct":
+    elif host.form == "spikes":
         draws = np.rint(draws)
     return draws.astype(np.float32)
 

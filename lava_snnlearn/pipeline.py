@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,6 +27,9 @@ from lava_snnlearn.networks.norms import NORMS
 from lava_snnlearn.neurons import RESETS
 from lava_snnlearn.training import History, Trainer, predictions
 from lava_snnlearn.verification import Report, verify
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 INPUTS = ("current", "graded", "latency", "rate")
 DEFAULT_LAYERS = {"digits": (128, 128), "mnist": (256, 256), "fashion": (256, 256)}
@@ -123,18 +126,8 @@ def run(
     method = methods.get(settings.method, **dict(settings.options))
     torch.manual_seed(settings.seed)
     settings = _complete(settings, method)
-    assert settings.epochs is not None
     network = _network(settings, method, data)
-    trainer = Trainer(
-        network,
-        method,
-        data,
-        epochs=settings.epochs,
-        seed=settings.seed,
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        run_dir=folder,
-    )
+    trainer = _trainer(settings, network, method, data, folder)
     stage(
         "load",
         f"{method}\n{data.name}: {len(data.train)} training, {len(data.valid)} validation, {len(data.test)} test samples",
@@ -192,8 +185,22 @@ def _network(settings: Settings, method: methods.Method, data: Dataset) -> netwo
     )
 
 
+def _trainer(settings: Settings, network: networks.Network, method: methods.Method, data: Dataset, folder: Path) -> Trainer:
+    assert settings.epochs is not None  # _complete has filled it in
+    return Trainer(
+        network,
+        method,
+        data,
+        epochs=settings.epochs,
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        run_dir=folder,
+    )
+
+
 def _write(settings: Settings, data: Dataset, method: methods.Method, summary: Summary, answer: Trace) -> None:
-    from lava_snnlearn.report import confusion_matrix, curves, membranes, raster, rates, write_report
+    from lava_snnlearn.report import write_report
 
     proof = summary.verification
     trace = emulate(summary.network, data.test.x[:PICTURED])
@@ -234,25 +241,7 @@ def _write(settings: Settings, data: Dataset, method: methods.Method, summary: S
             "Populations": population_rows(summary.network),
             "Connections": connection_rows(summary.network),
         },
-        figures={
-            "Curves": (
-                curves(summary.history.epochs),
-                "Training; the weights of the epoch best on the validation split are kept.",
-            ),
-            "Confusion matrix": (
-                confusion_matrix(data.test.y, answer.predictions, data.classes),
-                "The fixed-point network on the whole test set.",
-            ),
-            "Raster": (
-                raster(summary.network, trace),
-                "All spikes of the first test sample, as on Lava: each layer lags one step.",
-            ),
-            "Membranes": (
-                membranes(summary.network, trace),
-                "Most active neurons, first test sample: membrane after reset (real units), threshold (dashed), spikes (bars).",
-            ),
-            "Rates": (rates(trace), f"Spike rates of the neurons over {trace.outputs.shape[0]} test samples."),
-        },
+        figures=_figures(data, summary, answer, trace),
         text={
             "Verification": str(proof),
             "Quantisation": "\n".join(summary.network.notes),
@@ -260,3 +249,28 @@ def _write(settings: Settings, data: Dataset, method: methods.Method, summary: S
             "Please cite": citation(method),
         },
     )
+
+
+def _figures(data: Dataset, summary: Summary, answer: Trace, trace: Trace) -> dict[str, tuple[Figure, str]]:
+    """Heading -> (figure, caption)."""
+    from lava_snnlearn.report import confusion_matrix, curves, membranes, raster, rates
+
+    return {
+        "Curves": (
+            curves(summary.history.epochs),
+            "Training; the weights of the epoch best on the validation split are kept.",
+        ),
+        "Confusion matrix": (
+            confusion_matrix(data.test.y, answer.predictions, data.classes),
+            "The fixed-point network on the whole test set.",
+        ),
+        "Raster": (
+            raster(summary.network, trace),
+            "All spikes of the first test sample, as on Lava: each layer lags one step.",
+        ),
+        "Membranes": (
+            membranes(summary.network, trace),
+            "Most active neurons, first test sample: membrane after reset (real units), threshold (dashed), spikes (bars).",
+        ),
+        "Rates": (rates(trace), f"Spike rates of the neurons over {trace.outputs.shape[0]} test samples."),
+    }

@@ -26,14 +26,21 @@ def rate(x: Tensor, steps: int, seed: int | None = None) -> Tensor:
     Args:
         x: [B, ...] float in [0, 1].
         steps: T >= 1.
-        seed: None draws from torch's global generator; a number gives the same spikes for the same x every time.
+        seed: None draws anew for each sample from torch's global generator. A number fixes one draw per channel and step for
+            all samples, so that a sample has the same spikes in every batch and in every float dtype.
 
     Returns:
         0.0/1.0 spikes [T, B, ...] in the dtype of x.
     """
-    generator = None if seed is None else torch.Generator(device=x.device).manual_seed(seed)
-    draws = torch.rand((steps, *x.shape), generator=generator, dtype=x.dtype, device=x.device)
-    return (draws < _intensities(x, "rate")).to(x.dtype)
+    intensities = _intensities(x, "rate")
+    if seed is None:
+        draws = torch.rand((steps, *x.shape), dtype=x.dtype, device=x.device)
+    else:
+        # Multiples of 2^-16 below 1: the comparison is the same in float32 and float64.
+        generator = torch.Generator().manual_seed(seed)
+        levels = torch.randint(1 << 16, (steps, 1, *x.shape[1:]), generator=generator)
+        draws = (levels.to(x.dtype) / (1 << 16)).to(x.device)
+    return (draws < intensities).to(x.dtype)
 
 
 def latency(x: Tensor, steps: int) -> Tensor:

@@ -28,6 +28,10 @@ HEADROOM = 16
 """The membrane can hold this many thresholds before it is clipped."""
 CALIBRATION_MARGIN = 1.5
 """Input currents may exceed those of the calibration data by this factor."""
+READOUT_MARGIN = 4
+"""The readout's membrane holds this multiple of the largest sum that calibration data reach."""
+CALIBRATION_SAMPLES = 512
+"""So many calibration samples are simulated to find that sum."""
 CURRENT_THRESHOLDS = 16
 """Without calibration data, input currents may reach this many thresholds."""
 _BIAS_LIMIT = limits.BIAS_MANTISSA_MAX << limits.BIAS_EXPONENT_MAX
@@ -44,7 +48,8 @@ def quantize(
         input: form of the chip's input: "current" (the host computes the first layer's current), "graded" (8-bit graded
             spikes) or "spikes" (binary). None: "current" for the direct code, "spikes" for rate and latency codes.
         calibration: typical data [N, features] or [T, N, features], e.g. the training samples. Sets the range of graded
-            input (required there) and the scale of input currents.
+            input (required there), the scale of input currents, and that of the readout (which without it is coarse in
+            long or wide networks, so that it cannot clip).
 
     Returns:
         FixedNetwork; ``notes`` tell the scales chosen and the weight error made.
@@ -85,7 +90,11 @@ def quantize(
             populations.append(_population(name, neuron, np.zeros(len(bias)), scale, first_start))
             notes.append(f"{name}: input current in units of 2^-{scale}")
             continue
-        scale = _scale(name, neuron, weight, bias, weight_bits, network.steps)
+        if neuron is None:
+            peak = _readout_peak(network, calibration)
+            scale = _readout_scale(weight, bias, weight_bits, network.steps, peak)
+        else:
+            scale = _scale(name, neuron, weight, bias, weight_bits)
         integers = _integers(weight, scale, weight_bits)
         error = float(np.sqrt(np.mean((integers / 2.0**scale - weight) ** 2)) / (np.sqrt(np.mean(weight**2)) or 1.0))
         populations.append(_population(name, neuron, bias, scale, first_start + index))
@@ -121,32 +130,54 @@ def _exponent_below(limit: float, largest: float) -> int:
     return math.floor(math.log2(limit / largest)) if largest > 0 else 64
 
 
-def _scale(
-    name: str, neuron: LIF | None, weight: NDArray[np.float64], bias: NDArray[np.float64], weight_bits: int, steps: int
-) -> int:
-    """Membrane scale k of a population: the largest that holds weights, threshold and bias."""
+def _weight_scale(weight: NDArray[np.float64], bias: NDArray[np.float64], weight_bits: int) -> int:
+    """Largest membrane scale k that holds weights and bias."""
     top = limits.WEIGHT_MAX + 2 - (1 << (limits.WEIGHT_BITS + 1 - weight_bits))
-    choices = [
-        _exponent_below(top, float(np.abs(weight).max())),
-        _exponent_below(_BIAS_LIMIT / MEMBRANE_UNIT, float(np.abs(bias).max())),
-    ]
-    if neuron is None:
-        # The readout adds up over all steps and must never clip, however many spikes arrive.
-        choices.append(_exponent_below(limits.THRESHOLD_MAX, steps * float((np.abs(weight).sum(1) + np.abs(bias)).max())))
-    else:
-        choices.append(_exponent_below(limits.THRESHOLD_MAX / HEADROOM, neuron.threshold))
-    scale = min(choices)
-    if neuron is None:
-        # Rounding to the grid can enlarge many small weights at once, up to twice.
-        while steps * _largest_step(weight, bias, scale, weight_bits) > MEMBRANE_MAX:
-            scale -= 1
-    if neuron is not None and round(neuron.threshold * 2.0**scale) < 1:
+    by_bias = _exponent_below(_BIAS_LIMIT / MEMBRANE_UNIT, float(np.abs(bias).max()))
+    return min(_exponent_below(top, float(np.abs(weight).max())), by_bias)
+
+
+def _scale(name: str, neuron: LIF, weight: NDArray[np.float64], bias: NDArray[np.float64], weight_bits: int) -> int:
+    """Membrane scale k of a spiking population: the largest that holds weights, threshold and bias."""
+    by_threshold = _exponent_below(limits.THRESHOLD_MAX / HEADROOM, neuron.threshold)
+    scale = min(_weight_scale(weight, bias, weight_bits), by_threshold)
+    if round(neuron.threshold * 2.0**scale) < 1:
         raise LimitError(
             f"{name}: weights up to {np.abs(weight).max():.4g} and biases up to {np.abs(bias).max():.4g} are too large beside "
             f"the threshold {neuron.threshold:g}: at the scale that holds them, the threshold rounds to 0. "
             "Train with smaller weights."
         )
     return scale
+
+
+def _readout_scale(
+    weight: NDArray[np.float64], bias: NDArray[np.float64], weight_bits: int, steps: int, peak: float | None
+) -> int:
+    """Membrane scale of the readout, which adds up over all steps.
+
+    Without calibration it never clips, however many spikes arrive; that costs precision in long or wide networks. ``peak`` is
+    the largest sum that calibration data reach: then the scale holds a multiple of it, and clipping is counted as everywhere.
+    """
+    widest = _weight_scale(weight, bias, weight_bits)
+    safe = widest
+    while steps * _largest_step(weight, bias, safe, weight_bits) > MEMBRANE_MAX:
+        safe -= 1
+    return safe if peak is None else max(safe, min(widest, _exponent_below(limits.THRESHOLD_MAX / READOUT_MARGIN, peak)))
+
+
+@torch.no_grad()
+def _readout_peak(network: Network, calibration: ArrayLike | None) -> float | None:
+    """Largest magnitude of the readout's running sum over calibration data."""
+    if calibration is None:
+        return None
+    weight = network.readout.weight
+    sample = torch.from_numpy(np.ascontiguousarray(np.asarray(calibration)[..., :CALIBRATION_SAMPLES, :]))
+    was_training = network.training
+    try:
+        sums = network.eval()(sample.to(weight.device, weight.dtype)).cumsum(0)
+    finally:
+        network.train(was_training)
+    return float(sums.abs().max())
 
 
 def _largest_step(weight: NDArray[np.float64], bias: NDArray[np.float64], scale: int, weight_bits: int) -> int:
@@ -232,7 +263,7 @@ def _graded(
         step = (high - low) / levels or 1.0
         folded = (weight * step, bias + weight.sum(1) * low)
         try:
-            scale = _scale("layer1", neuron, *folded, weight_bits, network.steps)
+            scale = _scale("layer1", neuron, *folded, weight_bits)
         except LimitError:
             # Only the finest payload has to fit: the coarser ones enlarge the folded weights.
             if not options:

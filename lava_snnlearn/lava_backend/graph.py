@@ -32,11 +32,14 @@ from lava_snnlearn.processes.soft_reset_lif.process import SoftResetLIF
 
 @dataclass(frozen=True)
 class ProcessGraph:
-    """The processes of a network, connected, for one run of ``steps`` steps over ``samples`` samples."""
+    """The processes of a network, connected, for one run of ``steps`` steps over ``samples`` samples.
+
+    ``neurons`` and ``recorders`` go by population name, ``synapses`` by (source, target).
+    """
 
     source: SampleSource
     neurons: dict[str, AbstractProcess]
-    synapses: dict[str, AbstractProcess]
+    synapses: dict[tuple[str, str], AbstractProcess]
     recorders: dict[str, Recorder]
     samples: int
     steps: int
@@ -53,13 +56,13 @@ def build(network: FixedNetwork, x: ArrayLike) -> ProcessGraph:
     rows[:, : network.steps] = signal.swapaxes(0, 1)
     source = SampleSource(data=rows.reshape(samples * period, -1))
     neurons = {population.name: _neuron(population, network) for population in network.populations}
-    synapses: dict[str, AbstractProcess] = {}
+    synapses: dict[tuple[str, str], AbstractProcess] = {}
     for connection in network.connections:
         synapse = _synapse(connection, network)
         sender = source if connection.source == INPUT else neurons[connection.source]
         sender.s_out.connect(synapse.s_in)
         synapse.a_out.connect(neurons[connection.target].a_in)
-        synapses[connection.name] = synapse
+        synapses[connection.source, connection.target] = synapse
     if network.host.target:
         source.s_out.connect(neurons[network.host.target].a_in)
     recorders: dict[str, Recorder] = {}
@@ -148,7 +151,7 @@ def run_in_process(network: FixedNetwork, x: ArrayLike) -> Trace:
     graph = build(network, x)
     source = InProcessModel(graph.source)
     neurons = {name: InProcessModel(process) for name, process in graph.neurons.items()}
-    synapses = {name: InProcessModel(process) for name, process in graph.synapses.items()}
+    synapses = {ends: InProcessModel(process) for ends, process in graph.synapses.items()}
     shape = {p.name: (graph.steps, p.size) for p in network.populations}
     records = {name: (np.zeros(shape[name], np.int32), np.zeros(shape[name], np.int32)) for name in neurons}
     for t in range(graph.steps):
@@ -157,7 +160,7 @@ def run_in_process(network: FixedNetwork, x: ArrayLike) -> Trace:
             name = population.name
             current = np.zeros(population.size, np.int32) + (sent[INPUT] if network.host.target == name else 0)
             for connection in network.incoming(name):
-                current = current + synapses[connection.name].step(s_in=sent[connection.source])["a_out"]
+                current = current + synapses[connection.source, connection.target].step(s_in=sent[connection.source])["a_out"]
             sent[name] = neurons[name].step(a_in=current)["s_out"]
             records[name][0][t], records[name][1][t] = sent[name], neurons[name].read("v")
     return _trace(network, graph.samples, records)

@@ -10,21 +10,36 @@ from lava_snnlearn.checks import UnknownNameError
 from lava_snnlearn.data import encode, latency, rate
 
 
-def test_rate_code_has_the_rates_asked_for():
-    steps, batch = 400, 50
+@pytest.mark.parametrize("seed", [None, 3])
+def test_rate_code_has_the_rates_asked_for(seed):
+    torch.manual_seed(4)
+    steps, channels = 400, 50
     wanted = torch.tensor([0.0, 0.05, 0.3, 0.5, 0.9, 1.0])
-    spikes = rate(wanted.expand(batch, 6), steps, seed=3)
-    assert spikes.shape == (steps, batch, 6)
+    spikes = rate(wanted.expand(channels, 6).reshape(1, -1), steps, seed=seed).reshape(steps, channels, 6)
     assert set(spikes.unique().tolist()) == {0.0, 1.0}
     for p, found in zip(wanted.tolist(), spikes.mean((0, 1)).tolist(), strict=True):
-        assert abs(found - p) <= 4.5 * math.sqrt(p * (1 - p) / (steps * batch))
+        assert abs(found - p) <= 4.5 * math.sqrt(p * (1 - p) / (steps * channels))
 
 
-def test_rate_code_is_independent_from_step_to_step():
-    spikes = rate(torch.full((200, 20), 0.5, dtype=torch.float64), 50, seed=1)
-    centred = spikes - 0.5
-    correlation = float((centred[1:] * centred[:-1]).mean()) / 0.25
-    assert abs(correlation) < 4.5 / math.sqrt(centred[1:].numel())
+@pytest.mark.parametrize("seed", [None, 1])
+def test_rate_code_is_independent_from_step_to_step_and_channel_to_channel(seed):
+    torch.manual_seed(6)
+    centred = rate(torch.full((1, 4000), 0.5, dtype=torch.float64), 50, seed=seed)[:, 0] - 0.5
+    for product in (centred[1:] * centred[:-1], centred[:, 1:] * centred[:, :-1]):
+        assert abs(float(product.mean()) / 0.25) < 4.5 / math.sqrt(product.numel())
+
+
+def test_a_seeded_sample_has_the_same_spikes_in_every_batch_and_dtype():
+    x = torch.rand(8, 30, generator=torch.Generator().manual_seed(2))
+    spikes = rate(x, 12, seed=0)
+    assert torch.equal(rate(x[3:5], 12, seed=0), spikes[:, 3:5])
+    assert torch.equal(rate(x.double(), 12, seed=0).float(), spikes)
+
+
+def test_unseeded_samples_have_draws_of_their_own():
+    torch.manual_seed(8)
+    spikes = rate(torch.full((2, 200), 0.5), 10)
+    assert not torch.equal(spikes[:, 0], spikes[:, 1])
 
 
 def test_rate_code_repeats_with_its_seed_only():

@@ -228,6 +228,25 @@ def test_sums_of_all_connections_count_together():
         FixedNetwork((big, *sources), (*feed, *edges), host, 2, "big")
 
 
+@pytest.mark.parametrize("tail, fits", [([-256, 12], False), ([-192], True)])
+def test_the_input_current_counts_in_the_sum(tail, fits):
+    # 1031 * 254 + 256 + 12 = 262142, and 262142 << 7 leaves 255 of the 2^25 - 1, but the input current can be 8190.
+    row = [254] * 1031 + tail
+    total = sum(map(abs, row)) << 7
+    assert total + 8190 <= (1 << 25) - 1 if fits else total <= (1 << 25) - 1 < total + 8190
+    nodes = (Population("fed", 1, "lif"), Population("source", len(row)))
+    edge = Connection("source", "fed", [row], exponent=7)
+
+    def build():
+        return FixedNetwork(nodes, (edge,), HostInput("current", 1, target="fed"), 2, "fed")
+
+    if fits:
+        assert build().incoming("fed") == [edge]
+    else:
+        with refuses(LimitError, "'fed'", str(total + 8190)):
+            build()
+
+
 # ---- what a valid network is ----------------------------------------------------------------------------------------------
 
 

@@ -26,7 +26,7 @@ def epochs(count: int, valid: bool = True) -> list[EpochMetrics]:
 
 def assert_readable(figure: Figure) -> None:
     """No text leaves the figure, and no axes (with labels) cover others."""
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     width, height = figure.canvas.get_width_height()
     for text in figure.findobj(Text):
         if text.get_visible() and text.get_text() and text.axes is not None and text.axes.axison:
@@ -68,7 +68,7 @@ def test_curves_without_validation() -> None:
 @pytest.mark.parametrize("count", [1, 2, 3, 40])
 def test_epochs_are_counted_in_whole_numbers(count: int) -> None:
     figure = curves(epochs(count))
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     for axes in figure.axes:
         low, high = axes.get_xlim()
         shown = [tick for tick in axes.get_xticks() if low <= tick <= high]

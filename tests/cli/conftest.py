@@ -1,0 +1,87 @@
+"""What the tests of the command line share: a way to call it, and one finished run."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from lava_snnlearn import cli
+
+SMALL = ("--epochs", "1", "--train-size", "200", "--layers", "32", "--verify-samples", "2")
+
+
+class Result(NamedTuple):
+    """What a command left: exit status, stdout, stderr."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run_command(*arguments: object) -> Result:
+    """Run the command line in this process, as its entry point does."""
+    out, err = io.StringIO(), io.StringIO()
+    code = 0
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.setattr(sys, "argv", ["lava-snnlearn", *map(str, arguments)])
+        patch.setenv("COLUMNS", "200")
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    return Result(code, out.getvalue(), err.getvalue())
+
+
+def refusal(*arguments: object) -> str:
+    """The one line with which a command is refused."""
+    result = run_command(*arguments)
+    assert result.code == 2, result
+    lines = result.err.strip().splitlines()
+    assert lines[-1].startswith("error: "), result
+    assert "Traceback" not in result.err
+    return lines[-1]
+
+
+@pytest.fixture
+def call() -> Callable[..., Result]:
+    """:func:`run_command`."""
+    return run_command
+
+
+@pytest.fixture
+def refused() -> Callable[..., str]:
+    """:func:`refusal`."""
+    return refusal
+
+
+@pytest.fixture(scope="session")
+def small() -> tuple[str, ...]:
+    """Options of a run that takes a few seconds."""
+    return SMALL
+
+
+@pytest.fixture
+def results() -> Callable[[Path], dict[str, Any]]:
+    """Results that a run wrote into its summary.json."""
+    return lambda folder: json.loads((folder / "summary.json").read_text())["results"]
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a small run, which no test changes."""
+    runs = tmp_path_factory.mktemp("runs")
+    result = run_command("run", *SMALL, "--runs-dir", runs)
+    assert result.code == 0, result
+    return runs / "ottt-digits"
+
+
+@pytest.fixture(scope="session")
+def network(finished: Path) -> Path:
+    return finished / "network.h5"
