@@ -97,6 +97,13 @@ def generator_states() -> dict[str, Any]:
     }
 
 
+def seed_generators(seed: int) -> None:
+    """Seed torch's, numpy's and Python's global random number generators."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 (users' methods may draw from it)
+    random.seed(seed)
+
+
 def restore_generators(states: Mapping[str, Any]) -> None:
     """Put the generators back to :func:`generator_states`."""
     torch.set_rng_state(torch.from_numpy(states["torch"]))

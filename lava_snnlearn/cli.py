@@ -61,6 +61,9 @@ def run(
         float | None, typer.Option(help="Default: the method's published one.", rich_help_panel=_TRAIN)
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same bits.", rich_help_panel=_TRAIN)] = 0,
+    threads: Annotated[
+        int, typer.Option(help="CPU threads of the training; another number may round differently.", rich_help_panel=_TRAIN)
+    ] = 1,
     train_size: Annotated[int | None, typer.Option(help="Use only so many training samples.", rich_help_panel=_TRAIN)] = None,
     input: Annotated[
         str, typer.Option(help="current, graded (8-bit spikes), rate or latency (binary spikes).", rich_help_panel=_CHIP)
@@ -105,6 +108,7 @@ def run(
         seed=seed,
         verify_samples=verify_samples,
         train_size=train_size,
+        threads=threads,
     )
     folder = runs_dir / (name or f"{method}-{data}")
     console = Console(soft_wrap=True, highlight=False, markup=False)

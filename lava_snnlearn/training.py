@@ -147,7 +147,7 @@ class Trainer:
             self._claim()
             for name in (CHECKPOINT, METRICS, WEIGHTS):
                 (self.run_dir / name).unlink(missing_ok=True)
-        torch.manual_seed(self.seed)
+        checkpoints.seed_generators(self.seed)
         return self._run(_Progress(), optimiser)
 
     def resume(self) -> History:

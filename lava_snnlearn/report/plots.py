@@ -97,7 +97,10 @@ def raster(network: FixedNetwork, trace: Trace, sample: int = 0) -> Figure:
 
 
 def membranes(network: FixedNetwork, trace: Trace, sample: int = 0, neurons: int = 4) -> Figure:
-    """Membranes (after reset) of the most active neurons of each spiking population, with threshold and spikes."""
+    """Membranes (after reset) of some neurons of each spiking population, with threshold and spikes.
+
+    Shown are the neurons that spike nearest to every second step: silent ones and those that always fire tell little.
+    """
     names = _spiking(trace, sample)
     if not trace.membranes:
         raise ValueError("the trace holds no membranes; emulate with record='all'")
@@ -107,10 +110,10 @@ def membranes(network: FixedNetwork, trace: Trace, sample: int = 0, neurons: int
         population = network.population(name)
         spikes = trace.spikes[name][:, sample].astype(np.int64)
         unit = MEMBRANE_UNIT * 2.0**population.scale_bits
-        busiest = np.argsort(-spikes.sum(axis=0), kind="stable")[:neurons]
-        for axes in row[len(busiest) :]:
+        chosen = np.argsort(np.abs(2 * spikes.sum(axis=0) - network.steps), kind="stable")[:neurons]
+        for axes in row[len(chosen) :]:
             axes.set_axis_off()
-        for axes, neuron in zip(row, busiest, strict=False):
+        for axes, neuron in zip(row, chosen, strict=False):
             time = np.arange(network.steps) + population.t_start
             axes.plot(time, trace.membranes[name][:, sample, neuron] / unit, color=_FLOAT, marker=".")
             threshold = population.vth / 2.0**population.scale_bits
@@ -119,7 +122,7 @@ def membranes(network: FixedNetwork, trace: Trace, sample: int = 0, neurons: int
             axes.plot(fired, np.full(len(fired), threshold), "|", color=_FIXED, markersize=12, markeredgewidth=2)
             axes.margins(y=0.15)  # the bars of spikes at the threshold stay whole
             _whole_ticks(axes)
-            _tidy(axes, f"{name}, neuron {neuron}", "time step", "membrane" if neuron == busiest[0] else "")
+            _tidy(axes, f"{name}, neuron {neuron}", "time step", "membrane" if neuron == chosen[0] else "")
     return figure
 
 

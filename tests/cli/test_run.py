@@ -221,6 +221,7 @@ def test_a_mismatch_is_exit_status_1_and_said_everywhere(
         (["--layers", ""], ["''", "128,128"]),
         (["--layers", "32,0"], ["[64, 32, 0, 10]", "at least 1"]),
         (["--verify-samples", "-3"], ["verify_samples is -3", "at least 1"]),
+        (["--threads", "0"], ["threads is 0", "at least 1"]),
         (["--weight-bits", "9"], ["weight_bits is 9", "2 to 8"]),
         (["--epochs", "0"], ["epochs is 0", "at least 1"]),
         (["--steps", "0"], ["steps is 0", "at least 1"]),

@@ -86,6 +86,8 @@ def test_refusals() -> None:
         snn.verify(case.network, case.x, against=["lavaa"])
     with pytest.raises(ValueError, match="nothing to compare"):
         snn.verify(case.network, case.x, against=[])
+    with pytest.raises(ValueError, match="time_limit is 0"):
+        snn.verify(case.network, case.x, time_limit=0)
     recurrent = random_case(0, recurrent=True)
     with pytest.raises(ValueError, match="chains without delays"):
         snn.verify(recurrent.network, recurrent.x, against=["torch"])
