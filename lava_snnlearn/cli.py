@@ -54,7 +54,7 @@ def run(
     ] = "subtract",
     norm: Annotated[str | None, typer.Option(help="none, bn_step, bn_time or sws.", rich_help_panel=_NET)] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Default: 15 for digits, 2 for mnist and fashion.", rich_help_panel=_TRAIN)
+        int | None, typer.Option(help="Default: 30 for digits, 2 for mnist and fashion.", rich_help_panel=_TRAIN)
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Samples a batch.", rich_help_panel=_TRAIN)] = 128,
     learning_rate: Annotated[

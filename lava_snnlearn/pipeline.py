@@ -21,7 +21,7 @@ from lava_snnlearn.files import write_text
 from lava_snnlearn.fixed_point.emulator import emulate
 from lava_snnlearn.fixed_point.graph import FixedNetwork
 from lava_snnlearn.fixed_point.quantize import quantize
-from lava_snnlearn.fixed_point.table import connection_rows, population_rows
+from lava_snnlearn.fixed_point.table import advice, connection_rows, population_rows
 from lava_snnlearn.fixed_point.trace import Trace
 from lava_snnlearn.networks.norms import NORMS
 from lava_snnlearn.neurons import RESETS
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 INPUTS = ("current", "graded", "latency", "rate")
 DEFAULT_LAYERS = {"digits": (128, 128), "mnist": (256, 256), "fashion": (256, 256)}
-DEFAULT_EPOCHS = {"digits": 15, "mnist": 2, "fashion": 2}
+DEFAULT_EPOCHS = {"digits": 30, "mnist": 2, "fashion": 2}
 PICTURED = 64
 """Test samples whose full traces go into the report's pictures."""
 
@@ -249,7 +249,7 @@ def _write(settings: Settings, data: Dataset, method: methods.Method, summary: S
         figures=_figures(data, summary, answer, trace),
         text={
             "Verification": str(proof),
-            "Quantisation": "\n".join(summary.network.notes),
+            "Resources and quantisation": "\n".join([*advice(summary.network), *summary.network.notes]),
             "Settings": "\n".join(f"{key} = {value}" for key, value in content["settings"].items()),
             "Please cite": citation(method),
         },
