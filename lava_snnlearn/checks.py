@@ -27,6 +27,13 @@ def known_name(kind: str, name: str, valid: Iterable[str]) -> str:
     raise UnknownNameError(f"unknown {kind} {name!r}.{hint} Valid: {', '.join(names)}")
 
 
+def whole_number(where: str, value: Any) -> int:
+    """``value`` as a Python int; raises TypeError for floats and bools, so that nothing is rounded in silence."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{where} is {value!r}; it must be an integer")
+    return int(value)
+
+
 def within(where: str, values: Any, low: float, high: float, remedy: str) -> None:
     """Raise :class:`LimitError` if any of ``values`` is outside [low, high]; the message names the first offender."""
     array = np.asarray(values)

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lava_snnlearn.checks import LimitError, known_name, within
+from lava_snnlearn.checks import LimitError, known_name, whole_number, within
 from lava_snnlearn.fixed_point import limits
 from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_MAX
-from lava_snnlearn.fixed_point.host import HostInput, whole_number
+from lava_snnlearn.fixed_point.host import HostInput
 
 KINDS = ("accumulator", "lif", "soft_reset_lif")
 INPUT = "input"

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from lava_snnlearn.checks import finite, known_name, within
+from lava_snnlearn.checks import finite, known_name, whole_number, within
 from lava_snnlearn.data.encoders import ENCODINGS, encode
 from lava_snnlearn.fixed_point import limits
 
@@ -31,13 +31,6 @@ DATA_FRACTION_BITS = 10
 DATA_MAX = (1 << 15) - 1
 """16-bit data: |x| < 32 at 10 fraction bits."""
 HOST_WEIGHT_MAX = (1 << 15) - 1
-
-
-def whole_number(where: str, value: Any) -> int:
-    """``value`` as a Python int; refuses floats and bools, so that nothing is rounded in silence."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{where} is {value!r}; it must be an integer")
-    return int(value)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from lava_snnlearn.checks import LimitError, finite, known_name, within
+from lava_snnlearn.checks import LimitError, finite, known_name, whole_number, within
 from lava_snnlearn.data.encoders import encode
 from lava_snnlearn.fixed_point import limits
 from lava_snnlearn.fixed_point.arithmetic import DECAY_ONE, MEMBRANE_MAX, MEMBRANE_SHIFT, MEMBRANE_UNIT
 from lava_snnlearn.fixed_point.graph import INPUT, Connection, FixedNetwork, Population
-from lava_snnlearn.fixed_point.host import DATA_FRACTION_BITS, FORMS, HOST_WEIGHT_MAX, HostInput, whole_number
+from lava_snnlearn.fixed_point.host import DATA_FRACTION_BITS, FORMS, HOST_WEIGHT_MAX, HostInput
 from lava_snnlearn.networks.network import Network
 from lava_snnlearn.neurons.lif import LIF
 

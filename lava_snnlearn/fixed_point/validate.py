@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lava_snnlearn.checks import LimitError, known_name, within
+from lava_snnlearn.checks import LimitError, known_name, whole_number, within
 from lava_snnlearn.fixed_point import limits
-from lava_snnlearn.fixed_point.host import whole_number
 
 if TYPE_CHECKING:
     from lava_snnlearn.fixed_point.graph import Connection, FixedNetwork
