@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import numbers
+import reprlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -32,6 +34,38 @@ def whole_number(where: str, value: Any) -> int:
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{where} is {value!r}; it must be an integer")
     return int(value)
+
+
+def shown(value: Any) -> str:
+    """``value`` for a message: short, and a class told from an instance."""
+    return f"the class {value.__name__}" if isinstance(value, type) else reprlib.repr(value)
+
+
+def instance_of(where: str, value: Any, kind: type | tuple[type, ...], remedy: str) -> None:
+    """Raise TypeError if ``value`` is no instance of ``kind``."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{where} is {shown(value)}; {remedy}")
+
+
+def real_number(where: str, value: Any) -> None:
+    """Raise TypeError if ``value`` is no single real number of Python or numpy, or is a bool."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{where} is {shown(value)}; it must be a number, e.g. 0.5")
+
+
+def flag(where: str, value: Any) -> None:
+    """Raise TypeError if ``value`` is neither True nor False."""
+    instance_of(where, value, (bool, np.bool_), "it must be True or False")
+
+
+def tensor(where: str, value: Any) -> None:
+    """Raise TypeError if ``value`` is no torch tensor."""
+    import torch  # here, because Lava's children read this module and must not pay for torch
+
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(
+            f"{where} must be a torch tensor, not {type(value).__name__}; pass torch.from_numpy(numpy.asarray(...))"
+        )
 
 
 def within(where: str, values: Any, low: float, high: float, remedy: str) -> None:

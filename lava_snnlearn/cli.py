@@ -46,6 +46,10 @@ def run(
     data: Annotated[str, typer.Option(help="digits, mnist or fashion.", rich_help_panel=_RUN)] = "digits",
     update: Annotated[str | None, typer.Option(help="OTTT: accumulate or online.", rich_help_panel=_RUN)] = None,
     k: Annotated[int | None, typer.Option(help="SLTT: steps with a backward (SLTT-K).", rich_help_panel=_RUN)] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="Any option of the method, e.g. trace_bias=false; see 'methods'.", rich_help_panel=_RUN),
+    ] = None,
     layers: Annotated[str | None, typer.Option(help="Hidden layers, e.g. 128,128.", rich_help_panel=_NET)] = None,
     steps: Annotated[int | None, typer.Option(help="Time steps T of a sample.", rich_help_panel=_NET)] = None,
     leak: Annotated[float | None, typer.Option(help="Membrane lost per step, 0..1 (0: IF).", rich_help_panel=_NET)] = None,
@@ -94,7 +98,10 @@ def run(
     settings = pipeline.Settings(
         method=method,
         data=data,
-        options=tuple((key, value) for key, value in (("update", update), ("k", k)) if value is not None),
+        options=(
+            *((key, value) for key, value in (("update", update), ("k", k)) if value is not None),
+            *_options(option or []),
+        ),
         layers=None if layers is None else _sizes(layers),
         epochs=epochs,
         steps=steps,
@@ -156,6 +163,7 @@ def verify_file(
     samples: Annotated[int, typer.Option(help="How many samples to run on Lava.")] = 8,
     data: Annotated[str | None, typer.Option(help="Data set, or 'random'. Default: that of the run.")] = None,
     npy: Annotated[Path | None, typer.Option(help="Your own samples, float [N, features], as .npy.")] = None,
+    against: Annotated[str | None, typer.Option(help="lava, torch or lava,torch. Default: all that can be compared.")] = None,
     time_limit: Annotated[float, typer.Option(help="Seconds without progress until the run is killed.")] = 60.0,
 ) -> None:
     """Run a network file on Lava and compare every spike and membrane with the emulator and torch.
@@ -175,7 +183,7 @@ def verify_file(
         raise ValueError(f"--time-limit is {time_limit:g}; give more than 0 seconds")
     network = FixedNetwork.load(file)
     x, _ = _samples(file, network, data, npy, samples)
-    report = verify(network, x, time_limit=time_limit)
+    report = verify(network, x, against=None if against is None else against.split(","), time_limit=time_limit)
     typer.echo(str(report))
     raise typer.Exit(0 if report.ok else 1)
 
@@ -227,6 +235,20 @@ def _default(field: Any) -> Any:
     import dataclasses
 
     return field.default_factory() if field.default is dataclasses.MISSING else field.default
+
+
+def _options(pairs: list[str]) -> tuple[tuple[str, Any], ...]:
+    """KEY=VALUE with VALUE in JSON (true, 2, null), or plain text."""
+    found = []
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise ValueError(f"--option is {pair!r}; give KEY=VALUE, e.g. trace_bias=false")
+        try:
+            found.append((key, json.loads(text)))
+        except json.JSONDecodeError:
+            found.append((key, text))
+    return tuple(found)
 
 
 def _sizes(text: str) -> tuple[int, ...]:
@@ -285,8 +307,15 @@ def _random(network: FixedNetwork, count: int) -> NDArray[Any]:
     """Random samples over the range that the network's input takes."""
     import numpy as np
 
+    from lava_snnlearn.fixed_point import limits
+
     host = network.host
-    draws = np.random.default_rng(0).random((count, host.features))
+    generator = np.random.default_rng(0)
+    if (host.form == "current" and host.weight is None) or (host.form == "graded" and host.step == 0):
+        # A network that takes integers only: up to two thresholds of current, or any payload.
+        top = 2 * network.population(host.target).vth if host.target else limits.GRADED_MAX
+        return generator.integers(0, min(top, limits.CURRENT_MAX), (count, host.size), endpoint=True)
+    draws = generator.random((count, host.features))
     if host.encoding != "direct":
         return draws.astype(np.float32)  # the rate and latency codes take intensities from 0 to 1
     if host.form == "graded":

@@ -40,6 +40,8 @@ def replacing(path: str | PathLike[str]) -> Iterator[Path]:
         OSError: the folder cannot be written; the message says which.
     """
     target = Path(path)
+    if target.is_dir():
+        raise IsADirectoryError(f"cannot write {target}: it is a folder. Give the name of a file.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)

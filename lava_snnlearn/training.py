@@ -19,12 +19,11 @@ import torch
 from torch import Tensor
 
 from lava_snnlearn import checkpoints
-from lava_snnlearn.checks import known_name
+from lava_snnlearn.checks import instance_of, known_name, real_number, whole_number
 from lava_snnlearn.data.dataset import Dataset, Split
 from lava_snnlearn.files import FileFormatError, read_tree, write_text, write_tree
-from lava_snnlearn.methods.base import Method
+from lava_snnlearn.methods.base import Method, check_method
 from lava_snnlearn.networks.network import Network
-from lava_snnlearn.networks.norms import BatchNormStep
 from lava_snnlearn.progress import Progress
 
 OPTIMISERS = ("adam", "sgd")
@@ -91,8 +90,8 @@ class Trainer:
         device: torch device for the training.
 
     Raises:
-        ValueError: a number out of range, a data set and a network that do not fit. TypeError: a number that must be whole and
-            is not. UnknownNameError: unknown optimiser or schedule.
+        ValueError: a number out of range, a data set and a network that do not fit. UnknownNameError: unknown optimiser or
+            schedule. TypeError: a network, method, data set or number of another type.
     """
 
     def __init__(
@@ -113,8 +112,12 @@ class Trainer:
         progress: bool = True,
         device: str = "cpu",
     ) -> None:
+        instance_of("network", network, Network, "build one, e.g. snn.networks.mlp([64, 128, 10])")
+        check_method(method)
+        instance_of("data", data, Dataset, 'pass a Dataset, e.g. snn.data.load("digits")')
         rate = method.preset.learning_rate if learning_rate is None else learning_rate
-        _check_numbers(epochs, seed, batch_size, checkpoint_batches, rate, weight_decay)
+        every = 1 if checkpoint_batches is None else checkpoint_batches
+        _check_numbers(rate, weight_decay, epochs=epochs, seed=seed, batch_size=batch_size, checkpoint_batches=every)
         _check_fit(network, data, batch_size)
         known_name("optimiser", optimiser, OPTIMISERS)
         known_name("schedule", schedule, SCHEDULES)
@@ -366,20 +369,13 @@ def accuracy(network: Network, split: Split) -> float:
     return float((predictions(network, split) == split.y).mean())
 
 
-def _check_numbers(
-    epochs: int, seed: int, batch_size: int, checkpoint_batches: int | None, rate: float, weight_decay: float
-) -> None:
-    for name, value, least in (
-        ("epochs", epochs, 1),
-        ("seed", seed, 0),
-        ("batch_size", batch_size, 1),
-        ("checkpoint_batches", 1 if checkpoint_batches is None else checkpoint_batches, 1),
-    ):
-        if not isinstance(value, (int, np.integer)):
-            raise TypeError(f"{name} is {value!r}; it must be a whole number, at least {least}")
-        if not least <= value < 1 << 63:
+def _check_numbers(rate: float, weight_decay: float, **counts: int) -> None:
+    for name, value in counts.items():
+        least = 0 if name == "seed" else 1
+        if not least <= whole_number(name, value) < 1 << 63:
             raise ValueError(f"{name} is {value}; it must be at least {least} and below 2^63")
     for name, number in (("learning_rate", rate), ("weight_decay", weight_decay)):
+        real_number(name, number)
         if not (math.isfinite(number) and number >= 0):
             raise ValueError(f"{name} is {number}; it must be finite and >= 0")
 
@@ -391,8 +387,10 @@ def _check_fit(network: Network, data: Dataset, batch_size: int) -> None:
             f"{network.inputs} inputs and {network.classes} outputs"
         )
     # Torch would refuse this batch as well, but only after all others of the first epoch.
-    if len(data.train) % batch_size == 1 % batch_size and any(isinstance(m, BatchNormStep) for m in network.modules()):
+    norms = ("bn_step", "bn_time") if network.steps == 1 else ("bn_step",)
+    found = [layer.norm_name for layer in network.spiking_layers if layer.norm_name in norms]
+    if found and len(data.train) % batch_size == 1 % batch_size:
         raise ValueError(
-            f"batch_size {batch_size} leaves a batch of one sample ({len(data.train)} in all), and norm='bn_step' cannot take "
-            "the variance of one. Choose another batch_size or norm."
+            f"batch_size {batch_size} leaves a batch of one sample ({len(data.train)} in all), and norm={found[0]!r} cannot "
+            f"take the variance of one (steps = {network.steps}). Choose another batch_size or norm."
         )

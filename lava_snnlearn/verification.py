@@ -74,6 +74,7 @@ class Report:
             f"emulator = {names[backend]}: {self.mismatches[backend]} mismatches in {count} spikes and membranes"
             for backend, count in self.compared.items()
         ]
+        lines += [f"{names[backend]}: not compared" for backend in BACKENDS if backend not in self.compared]
         lines.append(f"{self.samples} samples, {self.steps} steps, every population: {'EQUAL' if self.ok else 'DIFFERENT'}")
         if self.first_mismatch is not None:
             lines.append(f"first mismatch: {self.first_mismatch}")
@@ -81,24 +82,30 @@ class Report:
 
 
 def verify(
-    network: FixedNetwork, x: ArrayLike, *, against: Collection[str] = BACKENDS, time_limit: float | None = None
+    network: FixedNetwork, x: ArrayLike, *, against: Collection[str] | None = None, time_limit: float | None = None
 ) -> Report:
     """Compare the emulator with Lava's simulator and with the torch forward of the quantised network.
 
     Args:
         network, x: as in ``emulate``; every sample is run on Lava's simulator, which takes some milliseconds a step.
-        against: any of "lava" and "torch". The torch forward exists for feed-forward chains without delays.
+        against: any of "lava" and "torch"; None takes both, and Lava alone for networks that have no torch forward
+            (it exists for feed-forward chains without delays).
         time_limit: of the guarded Lava run; see ``run_lava``.
 
     Returns:
         Report; ``report.ok`` is the answer, ``str(report)`` the readable form.
 
     Raises:
-        UnknownNameError: an unknown backend. ValueError: ``against`` is empty. LavaRunError: the Lava run failed.
+        UnknownNameError: an unknown backend. ValueError: ``against`` is empty, or torch is asked of another graph.
+        LavaRunError: the Lava run failed.
     """
+    if against is None:
+        against = BACKENDS if twin.is_chain(network) else ("lava",)
     if not against:
         raise ValueError("nothing to compare with: give against=('lava', 'torch') or one of them")
     chosen = [known_name("backend", backend, BACKENDS) for backend in against]
+    if "torch" in chosen and not twin.is_chain(network):
+        raise ValueError(twin.NO_CHAIN)
     trace = emulate(network, x)
     compared: dict[str, int] = {}
     mismatches: dict[str, int] = {}

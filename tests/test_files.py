@@ -331,3 +331,8 @@ def test_the_seal_is_the_documented_one(path):
     assert raw[:SEAL] == f"lava_snnlearn sha256 {hashlib.sha256(raw[SEAL:]).hexdigest()}\n".encode().ljust(SEAL, b"\0")
     with h5py.File(path, "r") as file:
         assert file["content/a"][()].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_folder_in_the_place_of_the_file_is_named(tmp_path):
+    with pytest.raises(IsADirectoryError, match=f"cannot write {tmp_path}: it is a folder"):
+        write_tree(tmp_path, {}, content="x")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_snnlearn.checks import finite
+from lava_snnlearn.checks import finite, whole_number
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Dataset:
 
     Raises:
         ValueError: an empty train or test split, NaN or infinity, labels out of range, lengths or widths that do not agree.
-        TypeError: dtypes other than float32 and int64.
+        TypeError: a part that is no Split of numpy arrays, dtypes other than float32 and int64, classes not whole.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Dataset:
     image_shape: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        whole_number("classes", self.classes)
         for label, split in (("train", self.train), ("valid", self.valid), ("test", self.test)):
             self._check(f"{self.name}.{label}", split, may_be_empty=label == "valid")
 
@@ -53,6 +54,14 @@ class Dataset:
         return int(self.train.x.shape[1])
 
     def _check(self, where: str, split: Split, may_be_empty: bool) -> None:
+        if not isinstance(split, Split):
+            raise TypeError(f"{where} is of type {type(split).__name__}; pass snn.data.Split(x, y) of numpy arrays")
+        for part, values in (("x", split.x), ("y", split.y)):
+            if not isinstance(values, np.ndarray):
+                raise TypeError(
+                    f"{where}.{part} is of type {type(values).__name__}; it must be a numpy array: np.asarray(x, np.float32) "
+                    "for samples, np.asarray(y, np.int64) for labels"
+                )
         if split.x.dtype != np.float32 or split.y.dtype != np.int64:
             raise TypeError(
                 f"{where} has dtypes {split.x.dtype} and {split.y.dtype}; need float32 samples and int64 labels (use .astype)"

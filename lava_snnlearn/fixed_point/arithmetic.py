@@ -28,7 +28,8 @@ DECAY_ONE = 1 << 12
 class NeuronStep(NamedTuple):
     """Result of one integer step.
 
-    spike: bool, same shape as the membrane. membrane: int64, after reset and clip. saturated: bool, where the clip acted.
+    spike: bool, same shape as the membrane. membrane: int64, after reset and clip. saturated: bool, where a 24-bit
+    register did not hold the value: the membrane was clipped, or (stock LIF) the current wrapped.
     """
 
     spike: NDArray[np.bool_]
@@ -82,9 +83,9 @@ def zero_reset_step(
     The current register is 24 bit wide and wraps once, ``u = wrap(current << 6)``; then
     ``v <- clip(decay(v, dv) + u + bias)``; spike where ``v > vth << 6``; there ``v <- 0``.
     """
-    u = np.asarray(current, dtype=np.int64) << MEMBRANE_SHIFT
+    shifted = np.asarray(current, dtype=np.int64) << MEMBRANE_SHIFT
     limit = MEMBRANE_MAX + 1
-    u = np.where(u > limit, u - 2 * limit, np.where(u <= -limit, u + 2 * limit, u))
-    charged, saturated = _clip(decay(membrane, dv) + u + bias)
+    u = np.where(shifted > limit, shifted - 2 * limit, np.where(shifted <= -limit, shifted + 2 * limit, shifted))
+    charged, clipped = _clip(decay(membrane, dv) + u + bias)
     spike = charged > (np.asarray(vth, dtype=np.int64) << MEMBRANE_SHIFT)
-    return NeuronStep(spike, np.where(spike, 0, charged), saturated)
+    return NeuronStep(spike, np.where(spike, 0, charged), clipped | (u != shifted))

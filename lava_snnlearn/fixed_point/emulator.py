@@ -148,6 +148,8 @@ def emulate(network: FixedNetwork, x: ArrayLike, *, record: str = "all") -> Trac
         ValueError, TypeError: input that does not fit; see :meth:`lava_snnlearn.fixed_point.host.HostInput.encode`.
         UnknownNameError: an unknown record.
     """
+    if not isinstance(network, FixedNetwork):
+        raise TypeError(f"emulate takes a FixedNetwork, got {type(network).__name__}; quantize a torch network first")
     known_name("record", record, RECORDS)
     signal = network.encode(x)
     products = {

@@ -79,7 +79,7 @@ class Population:
 
     def __post_init__(self) -> None:
         where = f"population {self.name!r}"
-        if not self.name.isidentifier() or self.name == INPUT:
+        if not isinstance(self.name, str) or not self.name.isidentifier() or self.name == INPUT:
             raise ValueError(f"{where}: a name must be letters, digits and underscores, and not {INPUT!r}")
         known_name(f"kind of {where}", self.kind, KINDS)
         if self.delta is None:

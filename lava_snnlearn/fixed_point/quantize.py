@@ -9,6 +9,7 @@ dyadic real number, so that the quantised network can be computed exactly in flo
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ CALIBRATION_MARGIN = 1.5
 READOUT_MARGIN = 4
 """The readout's membrane holds this multiple of the largest sum that calibration data reach."""
 CALIBRATION_SAMPLES = 512
-"""So many calibration samples are simulated to find that sum."""
+"""So many calibration samples are simulated to find that sum, and are coded at a time."""
 CURRENT_THRESHOLDS = 16
 """Without calibration data, input currents may reach this many thresholds."""
 _BIAS_LIMIT = limits.BIAS_MANTISSA_MAX << limits.BIAS_EXPONENT_MAX
@@ -44,7 +45,7 @@ def quantize(
 
     Args:
         network: trained; taken in eval mode (running statistics of batch norm). It is not changed.
-        weight_bits: 2..8 bits a weight, sign included (even multiples of 2^(9 - weight_bits)).
+        weight_bits: 2..8 bits a weight, sign included (multiples of 2^(9 - weight_bits)).
         input: form of the chip's input: "current" (the host computes the first layer's current), "graded" (8-bit graded
             spikes) or "spikes" (binary). None: "current" for the direct code, "spikes" for rate and latency codes.
         calibration: typical data [N, features] or [T, N, features], e.g. the training samples. Sets the range of graded
@@ -59,6 +60,8 @@ def quantize(
         ValueError: NaN or infinity in the network or the calibration data, graded input without calibration.
         UnknownNameError: unknown input form.
     """
+    if not isinstance(network, Network):
+        raise TypeError(f"quantize takes a Network, got {type(network).__name__}; see lava_snnlearn.networks")
     within(
         "weight_bits",
         whole_number("weight_bits", weight_bits),
@@ -77,9 +80,9 @@ def quantize(
     names = [*(f"layer{index + 1}" for index in range(len(affine) - 1)), "readout"]
     first_start = 0 if form == "current" else 1
 
-    host = HostInput("spikes", network.inputs, encoding=network.encoding)
+    host, largest_input = HostInput("spikes", network.inputs, encoding=network.encoding), 1
     if form == "graded":
-        host, affine[0] = _graded(network, sample, *affine[0], weight_bits)
+        host, affine[0], largest_input = _graded(network, sample, *affine[0], weight_bits)
     populations: list[Population] = []
     connections: list[Connection] = []
     notes: list[str] = []
@@ -94,7 +97,7 @@ def quantize(
             peak = _readout_peak(network, calibration)
             scale = _readout_scale(weight, bias, weight_bits, network.steps, peak)
         else:
-            scale = _scale(name, neuron, weight, bias, weight_bits)
+            scale = _scale(name, neuron, weight, bias, weight_bits, largest_input if index == 0 else 1)
         integers = _integers(weight, scale, weight_bits)
         error = float(np.sqrt(np.mean((integers / 2.0**scale - weight) ** 2)) / (np.sqrt(np.mean(weight**2)) or 1.0))
         populations.append(_population(name, neuron, bias, scale, first_start + index))
@@ -103,7 +106,7 @@ def quantize(
     return FixedNetwork(tuple(populations), tuple(connections), host, network.steps, "readout", tuple(notes))
 
 
-def _calibration(network: Network, calibration: ArrayLike | None) -> NDArray[np.float64] | None:
+def _calibration(network: Network, calibration: ArrayLike | None) -> NDArray[np.floating] | None:
     if calibration is None:
         return None
     data = np.asarray(calibration)
@@ -113,10 +116,20 @@ def _calibration(network: Network, calibration: ArrayLike | None) -> NDArray[np.
             f"[T, N, {network.inputs}], at least one sample"
         )
     finite("calibration data", data)
-    if data.ndim == 2 and network.encoding != "direct":
-        # A code changes the range: a rate of 0.1 is a spike of 1.0 now and then.
-        data = encode(torch.from_numpy(np.ascontiguousarray(data)), network.steps, network.encoding, seed=0).numpy()
-    return data.astype(np.float64)
+    return data
+
+
+def _coded(network: Network, sample: NDArray[np.floating]) -> Iterator[NDArray[np.float64]]:
+    """Calibration data as the chip sees them, [..., features], some samples at a time.
+
+    A code changes the range (a rate of 0.1 is a spike of 1.0 now and then), and a coded data set is T times as large.
+    """
+    coded = sample.ndim == 2 and network.encoding != "direct"
+    for at in range(0, sample.shape[-2], CALIBRATION_SAMPLES):
+        part = np.ascontiguousarray(sample[..., at : at + CALIBRATION_SAMPLES, :])
+        if coded:
+            part = encode(torch.from_numpy(part), network.steps, network.encoding, seed=0).numpy()
+        yield part.astype(np.float64)
 
 
 def _integers(weight: NDArray[np.float64], scale: int, weight_bits: int) -> NDArray[np.int64]:
@@ -137,10 +150,15 @@ def _weight_scale(weight: NDArray[np.float64], bias: NDArray[np.float64], weight
     return min(_exponent_below(top, float(np.abs(weight).max())), by_bias)
 
 
-def _scale(name: str, neuron: LIF, weight: NDArray[np.float64], bias: NDArray[np.float64], weight_bits: int) -> int:
+def _scale(
+    name: str, neuron: LIF, weight: NDArray[np.float64], bias: NDArray[np.float64], weight_bits: int, largest_input: int
+) -> int:
     """Membrane scale k of a spiking population: the largest that holds weights, threshold and bias."""
     by_threshold = _exponent_below(limits.THRESHOLD_MAX / HEADROOM, neuron.threshold)
     scale = min(_weight_scale(weight, bias, weight_bits), by_threshold)
+    if neuron.reset == "zero":
+        # Stock LIF's 24-bit current register wraps: too much excitation would turn into inhibition.
+        scale = min(scale, _exponent_below(limits.THRESHOLD_MAX / largest_input / 2, float(np.abs(weight).sum(1).max())))
     if round(neuron.threshold * 2.0**scale) < 1:
         raise LimitError(
             f"{name}: weights up to {np.abs(weight).max():.4g} and biases up to {np.abs(bias).max():.4g} are too large beside "
@@ -159,10 +177,23 @@ def _readout_scale(
     the largest sum that calibration data reach: then the scale holds a multiple of it, and clipping is counted as everywhere.
     """
     widest = _weight_scale(weight, bias, weight_bits)
-    safe = widest
-    while steps * _largest_step(weight, bias, safe, weight_bits) > MEMBRANE_MAX:
-        safe -= 1
-    return safe if peak is None else max(safe, min(widest, _exponent_below(limits.THRESHOLD_MAX / READOUT_MARGIN, peak)))
+    safe = next(
+        (
+            k
+            for k in range(widest, -limits.SCALE_MAX, -1)
+            if steps * _largest_step(weight, bias, k, weight_bits) <= MEMBRANE_MAX
+        ),
+        None,
+    )
+    if peak is None:
+        if safe is None:
+            raise LimitError(
+                f"readout: no scale keeps its 24-bit membrane from overflowing in {steps} steps, whatever spikes arrive. "
+                "Use fewer steps, or pass calibration data, which tell what does arrive."
+            )
+        return safe
+    calibrated = min(widest, _exponent_below(limits.THRESHOLD_MAX / READOUT_MARGIN, peak))
+    return calibrated if safe is None else max(safe, calibrated)
 
 
 @torch.no_grad()
@@ -183,7 +214,7 @@ def _readout_peak(network: Network, calibration: ArrayLike | None) -> float | No
 def _largest_step(weight: NDArray[np.float64], bias: NDArray[np.float64], scale: int, weight_bits: int) -> int:
     """Most that one step can add to a membrane, in membrane units: all inputs spike, and the bias is rounded up."""
     sums = np.abs(_integers(weight, scale, weight_bits)).sum(1) * MEMBRANE_UNIT
-    coarsest = 1 << limits.BIAS_EXPONENT_MAX
+    coarsest = 1 << limits.BIAS_EXPONENT_MAX if bias.any() else 0
     return int((sums + np.ceil(np.abs(bias) * 2.0**scale * MEMBRANE_UNIT) + coarsest).max())
 
 
@@ -213,12 +244,12 @@ def _current(
     neuron: LIF,
     weight: NDArray[np.float64],
     bias: NDArray[np.float64],
-    sample: NDArray[np.float64] | None,
+    sample: NDArray[np.floating] | None,
 ) -> tuple[HostInput, int]:
     """Host stage that computes the first layer's current in integers, and the scale of its population."""
     largest = CURRENT_THRESHOLDS * neuron.threshold
     if sample is not None:
-        largest = CALIBRATION_MARGIN * float(np.abs(sample.reshape(-1, weight.shape[1]) @ weight.T + bias).max())
+        largest = CALIBRATION_MARGIN * max(float(np.abs(part @ weight.T + bias).max()) for part in _coded(network, sample))
     scale = min(
         _exponent_below(limits.CURRENT_MAX, largest), _exponent_below(limits.THRESHOLD_MAX / HEADROOM, neuron.threshold)
     )
@@ -243,33 +274,36 @@ def _current(
 
 def _graded(
     network: Network,
-    sample: NDArray[np.float64] | None,
+    sample: NDArray[np.floating] | None,
     weight: NDArray[np.float64],
     bias: NDArray[np.float64],
     weight_bits: int,
-) -> tuple[HostInput, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+) -> tuple[HostInput, tuple[NDArray[np.float64], NDArray[np.float64]], int]:
     """Host stage for graded spikes: x = offset + step * payload, folded into the first layer's weight and bias.
+
+    Returns the host stage, the folded weight and bias, and the largest payload.
 
     The membrane has room for about 13 bits of weight x payload. Among payload ranges of 3 to 8 bits, the one is taken
     whose rounding errors of payload and weight are smallest together.
     """
     if sample is None:
         raise ValueError("graded input needs `calibration` data, which set the range of the 8-bit payload")
-    low, high = float(sample.min()), float(sample.max())
+    ranges = [(float(part.min()), float(part.max())) for part in _coded(network, sample)]
+    low, high = min(bottom for bottom, _ in ranges), max(top for _, top in ranges)
     neuron = network.spiking_layers[0].neuron
     grid, largest = 1 << (limits.WEIGHT_BITS + 1 - weight_bits), float(np.abs(weight).max())
-    options: list[tuple[float, float, tuple[NDArray[np.float64], NDArray[np.float64]]]] = []
+    options: list[tuple[float, float, tuple[NDArray[np.float64], NDArray[np.float64]], int]] = []
     for levels in (limits.GRADED_MAX >> shift for shift in range(6)):
         step = (high - low) / levels or 1.0
         folded = (weight * step, bias + weight.sum(1) * low)
         try:
-            scale = _scale("layer1", neuron, *folded, weight_bits)
+            scale = _scale("layer1", neuron, *folded, weight_bits, levels)
         except LimitError:
             # Only the finest payload has to fit: the coarser ones enlarge the folded weights.
             if not options:
                 raise
             break
         error = (1 / levels) ** 2 + (grid / (largest * step * 2.0**scale or 1.0)) ** 2
-        options.append((error, step, folded))
-    _, step, folded = min(options, key=lambda option: option[0])
-    return HostInput("graded", network.inputs, encoding=network.encoding, offset=low, step=step), folded
+        options.append((error, step, folded, levels))
+    _, step, folded, levels = min(options, key=lambda option: option[0])
+    return HostInput("graded", network.inputs, encoding=network.encoding, offset=low, step=step), folded, levels

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from lava_snnlearn.fixed_point.graph import INPUT, FixedNetwork, Population
 
+NO_CHAIN = "the torch twin takes feed-forward chains without delays; compare other graphs with Lava (against=['lava'])"
+
 
 class TwinStates(NamedTuple):
     """Real-valued states: ``spikes`` and ``membranes`` [T, B, n] float64 per population; ``outputs`` [B, classes]."""
@@ -34,7 +36,10 @@ def forward(network: FixedNetwork, x: ArrayLike) -> TwinStates:
     signal = torch.from_numpy(network.encode(x).astype(np.float64))
     spikes: dict[str, Tensor] = {}
     membranes: dict[str, Tensor] = {}
-    for population in _chain(network):
+    chain = _chain(network)
+    if chain is None:
+        raise ValueError(NO_CHAIN)
+    for population in chain:
         unit = 2.0**population.scale_bits
         incoming = network.incoming(population.name)
         if incoming:
@@ -49,18 +54,24 @@ def forward(network: FixedNetwork, x: ArrayLike) -> TwinStates:
     return TwinStates({p.name: spikes[p.name] for p in network.populations if p.spiking}, membranes, outputs)
 
 
-def _chain(network: FixedNetwork) -> list[Population]:
-    chain: list[Population] = []
+def is_chain(network: FixedNetwork) -> bool:
+    """True if :func:`forward` takes the network."""
+    return _chain(network) is not None
+
+
+def _chain(network: FixedNetwork) -> list[Population] | None:
+    """Populations from the input on, each fed by the one before alone and one step behind it; None for other graphs."""
+    first = network.host.target
+    chain = [first] if first else []
     for connection in network.connections:
-        before = [] if connection.source == INPUT else [network.population(connection.source)]
-        if connection.max_delay or (chain and before != chain[-1:]):
-            raise ValueError("the torch twin takes feed-forward chains without delays; compare other graphs with Lava")
-        chain += [*(before if not chain else []), network.population(connection.target)]
-    if not chain:
-        chain = list(network.populations)
-    if len(chain) != len(network.populations):
-        raise ValueError("the torch twin takes feed-forward chains without delays; compare other graphs with Lava")
-    return chain
+        if connection.max_delay or connection.source != (chain[-1] if chain else INPUT):
+            return None
+        chain.append(connection.target)
+    if len(set(chain)) != len(chain) or len(chain) != len(network.populations):
+        return None
+    populations = [network.population(name) for name in chain]
+    starts = [population.t_start for population in populations]
+    return populations if starts == list(range(starts[0], starts[0] + len(starts))) and starts[0] == (not first) else None
 
 
 def _integrate(population: Population, current: Tensor, unit: float) -> tuple[Tensor, Tensor]:

@@ -30,6 +30,7 @@ def validate(network: FixedNetwork) -> None:
     for connection in network.connections:
         _check_ends(network, connection)
     _check_input(network)
+    _check_reach(network)
     for name in names:
         _check_sums(network, name)
 
@@ -48,12 +49,14 @@ def _check_ends(network: FixedNetwork, connection: Connection) -> None:
     source = network.population(connection.source)
     if not source.spiking:
         raise ValueError(f"connection {connection.name}: an accumulator sends no spikes")
-    if source.kind == "lif" and target.t_start <= source.t_start + connection.max_delay:
+    delays = np.unique(connection.delay)
+    if source.kind == "lif" and (len(delays) > 1 or target.t_start != source.t_start + 1 + int(delays[0])):
+        # It goes on spiking before and after its active steps; only a target in lockstep hears nothing of that.
         raise ValueError(
-            f"connection {connection.name}: population {source.name!r} is a stock LIF, which cannot pause between samples, "
-            f"so {target.name!r} must start later than step {source.t_start + connection.max_delay} "
-            f"(t_start is {target.t_start}). "
-            "Use reset by subtraction for recurrent nets and for nets with mixed delays."
+            f"connection {connection.name}: population {source.name!r} is a stock LIF, which cannot pause between samples, so "
+            f"all delays must be equal and {target.name!r} must start 1 + delay steps after it, at step "
+            f"{source.t_start + 1 + int(delays[0])} (t_start is {target.t_start}). "
+            "Use reset by subtraction for recurrent nets and mixed delays."
         )
 
 
@@ -72,6 +75,20 @@ def _check_input(network: FixedNetwork) -> None:
             )
     elif not fed:
         raise ValueError(f"input of the form {network.host.form!r} needs a connection from 'input'")
+
+
+def _check_reach(network: FixedNetwork) -> None:
+    """Lava runs only the processes that hang together with the source."""
+    reached = {INPUT, network.host.target}
+    while True:
+        ends = [{connection.source, connection.target} for connection in network.connections]
+        more = reached.union(*(pair for pair in ends if pair & reached))
+        if more == reached:
+            break
+        reached = more
+    apart = [population.name for population in network.populations if population.name not in reached]
+    if apart:
+        raise ValueError(f"populations {apart} are not connected with the input; connect or remove them")
 
 
 def _check_sums(network: FixedNetwork, name: str) -> None:

@@ -170,6 +170,9 @@ def _trace(network: FixedNetwork, samples: int, records: dict[str, tuple[NDArray
     """Cut the run of all samples into [T, B, n], each population from its own first active step."""
     spikes: dict[str, NDArray[np.uint8]] = {}
     membranes: dict[str, NDArray[np.int32]] = {}
+    for name, (sent, membrane) in records.items():
+        if not len(sent) == len(membrane) == samples * network.period:
+            raise RuntimeError(f"population {name!r} recorded {len(sent)} of {samples * network.period} steps")
     for population in network.populations:
         active = slice(population.t_start, population.t_start + network.steps)
         sent, membrane = (rows.reshape(samples, network.period, -1).swapaxes(0, 1)[active] for rows in records[population.name])

@@ -54,8 +54,8 @@ def guarded(process: AbstractProcess, run_cfg: RunConfig | None = None, time_lim
             network.run(100)                # goes on where the first run ended
 
     After the block, left in whatever way, there are no child processes, no shared memory, no handlers of these processes at the
-    root logger. Ctrl-C kills the children and is raised again. Do not call ``process.pause()``; ``process.stop()`` afterwards
-    is harmless.
+    root logger. Ctrl-C kills the children and is raised again. ``process.stop()`` ends the network early, and is harmless
+    afterwards; Lava's other commands (``process.run``, ``wait``, ``pause``) would wait unguarded and raise LavaRunError.
 
     Parameters
     ----------
@@ -110,10 +110,9 @@ class GuardedRun:
     def run(self, steps: int) -> None:
         """Run ``steps`` more steps (at least 1, else ValueError). Raises LavaRunError as :func:`guarded` says."""
         steps = _check_steps(steps)
-        if not self._running:
-            raise LavaRunError("This network has been stopped. Build fresh processes and start a new run.")
+        self._check_running()
         self._guard.doing = f"running {steps} steps"
-        self._runtime.start(RunSteps(steps, blocking=False))
+        self._runtime._run(RunSteps(steps, blocking=False))
         for port in self._runtime.service_to_runtime:
             self._expect(port, MGMT_RESPONSE.DONE)
         self._runtime._is_running = False
@@ -140,9 +139,18 @@ class GuardedRun:
         runtime.runtime_to_service = [GuardedPort(port, self._guard) for port in runtime.runtime_to_service]
         runtime.service_to_runtime = [GuardedPort(port, self._guard) for port in runtime.service_to_runtime]
         runtime._is_initialized = runtime._is_started = self._running = True
+        self._replace_commands()
 
     def stop(self) -> None:
-        """Let the children end by themselves."""
+        """Let the children end by themselves, then release everything. Once the network has been stopped, does nothing."""
+        if not self._running:
+            return
+        try:
+            self._stop_children()
+        finally:
+            self.release()
+
+    def _stop_children(self) -> None:
         self._guard.doing, self._guard.stopping = "stopping", True
         for port in self._runtime.runtime_to_service:
             port.send(MGMT_COMMAND.STOP)
@@ -161,7 +169,7 @@ class GuardedRun:
                 actor.kill()
         for actor in self._guard.actors:
             actor.join()
-        for port in [*runtime._open_ports, *_external_ports(self.members)]:
+        for port in [*runtime._open_ports, *_take_external_ports(self.members)]:
             port.join()
         runtime._open_ports.clear()
         runtime._is_running = runtime._is_started = False
@@ -171,6 +179,27 @@ class GuardedRun:
             infrastructure.smm.shutdown()
         if runtime._watchdog_manager is not None:
             runtime._watchdog_manager.stop()
+
+    def _replace_commands(self) -> None:
+        """Processes reach Lava's runtime by process.stop(), run(), wait() and pause(): give them the guarded way or an error.
+
+        Lava's own wait unguarded, on an observer that a GuardedPort never calls, or unmap memory that is still written to,
+        which crashes. Only after the fork: a child that collects its copy of a process calls stop().
+        """
+        runtime = self._runtime
+        runtime.stop = self.stop
+        runtime.start = runtime.wait = runtime.pause = runtime.join = self._refuse
+
+    def _refuse(self, *_: Any) -> None:
+        self._check_running()
+        raise LavaRunError(
+            "Lava's own process.run(), wait() and pause() do not work on a guarded network: they could wait for ever. "
+            "Use network.run(steps) of `with guarded(...) as network`: it returns when the steps are done, and may be repeated."
+        )
+
+    def _check_running(self) -> None:
+        if not self._running:
+            raise LavaRunError("This network has been stopped. Build fresh processes and start a new run.")
 
     def _fork(self, build_actor: Any, _target: Any, builder: Any, exception_q: Any) -> Any:
         """Stands in for Lava's build_actor: the same fork, but of our own child body."""
@@ -205,8 +234,12 @@ def _check_fresh(processes: Sequence[AbstractProcess]) -> None:
         )
 
 
-def _external_ports(processes: Sequence[AbstractProcess]) -> list[Any]:
-    """The parent's ends of Injectors' and Extractors' channels, each with a thread that Lava never ends."""
+def _take_external_ports(processes: Sequence[AbstractProcess]) -> list[Any]:
+    """The parent's ends of Injectors' and Extractors' channels, each with a thread that Lava never ends.
+
+    They are taken from their processes: a later send or receive would touch unmapped memory and crash the interpreter; without
+    its end it raises Lava's AssertionError.
+    """
     ports = [port for process in processes for port in (*process.in_ports.members, *process.out_ports.members)]
     names = ("external_pipe_csp_send_port", "external_pipe_csp_recv_port")
-    return [getattr(port, name) for port in ports for name in names if hasattr(port, name)]
+    return [vars(port).pop(name) for port in ports for name in names if name in vars(port)]

@@ -21,7 +21,7 @@ def get(name: str, **options: Any) -> Method:
 
     Raises:
         UnknownNameError: unknown method or option; the message gives the nearest valid one.
-        ValueError: an option's value is refused.
+        ValueError, TypeError: an option's value is refused.
     """
     cls = METHODS[known_name("method", name, METHODS)]
     for option in options:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lava_snnlearn.checks import known_name
+from lava_snnlearn.checks import known_name, real_number, shown, tensor
 from lava_snnlearn.networks.network import Network
 from lava_snnlearn.neurons.lif import LIF
 
@@ -72,7 +72,7 @@ class Loss:
         target: "one_hot" (OTTT), or "ones": the constant 1 in every class, a regulariser (SLTT's official code).
 
     Raises:
-        ValueError: mse_weight outside [0, 1].
+        ValueError: mse_weight outside [0, 1]. TypeError: it is no number.
         UnknownNameError: an unknown target.
     """
 
@@ -80,6 +80,7 @@ class Loss:
     target: str = "one_hot"
 
     def __post_init__(self) -> None:
+        real_number("mse_weight", self.mse_weight)
         if not (math.isfinite(self.mse_weight) and 0 <= self.mse_weight <= 1):
             raise ValueError(f"mse_weight is {self.mse_weight}; it must lie in [0, 1]")
         known_name("loss target", self.target, TARGETS)
@@ -93,9 +94,26 @@ class Loss:
         return total
 
 
+def check_loss(loss: Any) -> None:
+    """Raise TypeError if ``loss`` cannot be called, or is a class."""
+    if isinstance(loss, type) or not callable(loss):
+        raise TypeError(f"loss is {shown(loss)}; pass an instance, e.g. snn.methods.Loss()")
+
+
+def check_method(method: Any) -> None:
+    """Raise TypeError if ``method`` is no training method: a name, a class, or an object without ``gradients``."""
+    if isinstance(method, type) or not callable(getattr(method, "gradients", None)):
+        raise TypeError(
+            f'method is {shown(method)}; pass an instance, e.g. snn.methods.get("ottt") or snn.methods.OTTT(), or an object of '
+            "your own with a method gradients(network, x, y, on_step)"
+        )
+
+
 def check_batch(network: Network, x: Tensor, y: Tensor) -> Tensor:
-    """Encoded input [T, B, n] of a training batch; raises ValueError where samples and labels do not fit the network."""
+    """Encoded input [T, B, n] of a training batch; raises ValueError where samples and labels do not fit the network,
+    TypeError where one of them is no tensor."""
     signal = network.encode(x)
+    tensor("labels", y)
     if y.dtype != torch.int64 or y.dim() != 1 or len(y) != signal.shape[1]:
         raise ValueError(
             f"labels have shape {tuple(y.shape)} and dtype {y.dtype}; expected int64 [{signal.shape[1]}], one a sample"

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lava_snnlearn.checks import known_name
-from lava_snnlearn.methods.base import Loss, Preset, StepResult, check_batch
+from lava_snnlearn.methods.base import Loss, Preset, StepResult, check_batch, check_loss
 from lava_snnlearn.networks.network import Network
 
 REDUCTIONS = ("per_step", "mean_logit")
@@ -33,6 +33,9 @@ class BPTT:
             of the readout's mean over T, which is at most as large (convexity).
 
     Whether the reset carries gradient is a property of the neuron: ``LIF(detach_reset=False)`` attaches it.
+
+    Raises:
+        UnknownNameError: an unknown reduction. TypeError: loss is not callable.
     """
 
     loss: Loss = field(default_factory=Loss)
@@ -42,6 +45,7 @@ class BPTT:
 
     def __post_init__(self) -> None:
         known_name("loss reduction", self.reduction, REDUCTIONS)
+        check_loss(self.loss)
 
     @property
     def engine(self) -> str | None:

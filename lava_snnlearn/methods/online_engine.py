@@ -99,12 +99,12 @@ class _Walk:
     def refresh(self) -> None:
         """Take the weights in effect from the parameters.
 
-        A standardised weight is cut off here and becomes a leaf: its gradient adds up over the steps and goes through the
-        standardisation once, in :meth:`flush`, not T times.
+        A trained standardised weight is cut off here and becomes a leaf: its gradient adds up over the steps and goes
+        through the standardisation once, in :meth:`flush`, not T times.
         """
         self.sources = [layer.effective_weight() for layer in self.network.spiking_layers]
         self.leaves = [
-            source if layer.standardise is None else source.detach().requires_grad_()
+            source.detach().requires_grad_() if layer.standardise is not None and source.requires_grad else source
             for layer, source in zip(self.network.spiking_layers, self.sources, strict=True)
         ]
 
@@ -166,7 +166,9 @@ class _TracedLinear(torch.autograd.Function):
         return F.linear(x, weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, Tensor | None, Tensor | None, None]:
         operand, weight = ctx.saved_tensors
         down = grad @ weight if ctx.needs_input_grad[0] else None
-        return down, None, grad.t() @ operand, ctx.bias_gain * grad.sum(0), None
+        for_weight = grad.t() @ operand if ctx.needs_input_grad[2] else None
+        for_bias = ctx.bias_gain * grad.sum(0) if ctx.needs_input_grad[3] else None
+        return down, None, for_weight, for_bias, None

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from lava_snnlearn.checks import known_name
-from lava_snnlearn.methods.base import Loss, Preset, StepResult
+from lava_snnlearn.checks import flag, known_name
+from lava_snnlearn.methods.base import Loss, Preset, StepResult, check_loss
 from lava_snnlearn.methods.online_engine import TraceOptions, run_online
 from lava_snnlearn.networks.network import Network
 
@@ -38,6 +38,7 @@ class OTTT:
 
     Raises:
         UnknownNameError: an unknown update.
+        TypeError: an option of the trace is no bool, loss is not callable.
     """
 
     update: str = "accumulate"
@@ -49,6 +50,9 @@ class OTTT:
 
     def __post_init__(self) -> None:
         known_name("OTTT update", self.update, UPDATES)
+        for option in ("trace_first_layer", "trace_readout", "trace_bias"):
+            flag(option, getattr(self, option))
+        check_loss(self.loss)
 
     @classmethod
     def official(cls, update: str = "accumulate") -> OTTT:

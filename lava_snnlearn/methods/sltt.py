@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from lava_snnlearn.methods.base import Loss, Preset, StepResult
+from lava_snnlearn.checks import flag, whole_number
+from lava_snnlearn.methods.base import Loss, Preset, StepResult, check_loss
 from lava_snnlearn.methods.online_engine import run_online
 from lava_snnlearn.networks.network import Network
 from lava_snnlearn.neurons.lif import LIF
@@ -30,7 +31,8 @@ class SLTT:
         loss: per-step loss, divided by T (not by K).
 
     Raises:
-        ValueError: k < 1, or (in gradients) k greater than the network's steps.
+        ValueError: k < 1, or (in gradients) k greater than the network's steps. TypeError: k is not whole, rescale no bool,
+            loss not callable.
     """
 
     k: int | None = None
@@ -40,7 +42,9 @@ class SLTT:
     optimiser_every = "batch"
 
     def __post_init__(self) -> None:
-        if self.k is not None and self.k < 1:
+        flag("rescale", self.rescale)
+        check_loss(self.loss)
+        if self.k is not None and whole_number("k", self.k) < 1:
             raise ValueError(f"k is {self.k}; SLTT-K needs at least 1 step with a backward (None: all steps)")
 
     @property

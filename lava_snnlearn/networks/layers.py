@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lava_snnlearn.checks import known_name
+from lava_snnlearn.checks import instance_of, known_name
 from lava_snnlearn.networks.norms import NORMS, BatchNormStep, BatchNormTime, ScaledWeightStandardisation, spike_gain
 from lava_snnlearn.neurons.lif import LIF
 
@@ -33,10 +33,12 @@ class SpikingLayer(nn.Module):
     Raises:
         UnknownNameError: an unknown norm.
         ValueError: "sws" with a single input, whose weights have no variance.
+        TypeError: neuron is no LIF instance.
     """
 
     def __init__(self, inputs: int, outputs: int, neuron: LIF, norm: str = "none", *, first: bool = False) -> None:
         super().__init__()
+        instance_of("neuron", neuron, LIF, "pass an instance, e.g. snn.neurons.LIF()")
         known_name("norm", norm, NORMS)
         if norm == "sws" and inputs < 2:
             raise ValueError(

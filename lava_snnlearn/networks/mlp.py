@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from lava_snnlearn.checks import whole_number
 from lava_snnlearn.networks.layers import Readout, SpikingLayer
 from lava_snnlearn.networks.network import Network
 from lava_snnlearn.networks.norms import spike_gain
@@ -29,12 +30,11 @@ def mlp(
             :class:`~lava_snnlearn.networks.network.Network`.
 
     Raises:
-        ValueError: fewer than three sizes, or a size below 1.
+        ValueError: fewer than three sizes, or a size below 1. TypeError: a size that is not whole, a neuron that is no LIF.
     """
+    sizes = [whole_number(f"sizes[{index}]", size) for index, size in enumerate(sizes)]
     if len(sizes) < 3 or min(sizes) < 1:
-        raise ValueError(
-            f"sizes is {list(sizes)}; give inputs, one or more layers and classes, each at least 1, e.g. [64, 128, 10]"
-        )
+        raise ValueError(f"sizes is {sizes}; give inputs, one or more layers and classes, each at least 1, e.g. [64, 128, 10]")
     cell = neuron if neuron is not None else LIF()
     layers = [
         SpikingLayer(fan_in, fan_out, cell, norm, first=index == 0)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lava_snnlearn.checks import known_name
+from lava_snnlearn.checks import known_name, real_number, tensor, whole_number
 from lava_snnlearn.data.encoders import ENCODINGS, encode
 from lava_snnlearn.networks.layers import Readout, SpikingLayer
 from lava_snnlearn.neurons.lif import NeuronState, run
@@ -33,7 +33,7 @@ class Network(nn.Module):
         dropout: probability that a neuron is silenced in training; one mask a sample, kept for all steps (OTTT).
 
     Raises:
-        ValueError: steps < 1, dropout outside [0, 1), layers that do not fit.
+        ValueError: steps < 1, dropout outside [0, 1), layers that do not fit. TypeError: steps not whole, dropout no number.
         UnknownNameError: an unknown encoding.
     """
 
@@ -47,15 +47,17 @@ class Network(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        steps = whole_number("steps", steps)
         if steps < 1:
             raise ValueError(f"steps is {steps}; a network needs at least 1 time step")
+        real_number("dropout", dropout)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout}; it must lie in [0, 1)")
         if not layers:
             raise ValueError("a network needs at least one spiking layer")
         self.layers = nn.ModuleList(layers)
         self.readout = readout
-        self.steps, self.encoding, self.dropout = int(steps), known_name("encoding", encoding, ENCODINGS), float(dropout)
+        self.steps, self.encoding, self.dropout = steps, known_name("encoding", encoding, ENCODINGS), float(dropout)
         fan_ins = [layer.weight.shape[1] for layer in [*layers[1:], readout]]
         for index, (layer, fan_in) in enumerate(zip(layers, fan_ins, strict=True)):
             if layer.outputs != fan_in:
@@ -80,7 +82,11 @@ class Network(nn.Module):
         """Time-first input [T, B, n] of x, which is [B, n] (static) or [T, B, n]; checked for shape, dtype, NaN and infinity.
 
         Random codes draw from torch's generator in training mode and from a fixed seed in eval mode.
+
+        Raises:
+            ValueError: another shape or dtype than the network's, NaN or infinity. TypeError: x is no tensor.
         """
+        tensor("input", x)
         if x.dim() not in (2, 3) or x.shape[-1] != self.inputs or (x.dim() == 3 and x.shape[0] != self.steps):
             raise ValueError(
                 f"input has shape {tuple(x.shape)}; this network takes [batch, {self.inputs}] or "

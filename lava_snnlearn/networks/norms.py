@@ -46,6 +46,11 @@ class BatchNormStep(nn.BatchNorm1d):
     """Batch norm of every time step by itself; input [B, n] (one step) or [T, B, n]."""
 
     def forward(self, current: Tensor) -> Tensor:
+        if self.training and current.shape[-2] == 1:
+            raise ValueError(
+                "norm='bn_step' cannot take the variance of a batch of one sample in training; pass at least 2 samples, call "
+                "network.eval(), or use norm='sws' or 'none'"
+            )
         if current.dim() == 2:
             return super().forward(current)
         if self.training:
@@ -58,6 +63,11 @@ class BatchNormTime(nn.BatchNorm1d):
 
     def forward(self, current: Tensor) -> Tensor:
         if current.dim() == 3:
+            if self.training and current.shape[:2] == (1, 1):
+                raise ValueError(
+                    "norm='bn_time' cannot take the variance of a batch of one sample with steps=1 in training; pass at least "
+                    "2 samples or steps, call network.eval(), or use norm='sws' or 'none'"
+                )
             return super().forward(current.flatten(0, 1)).view_as(current)
         if self.training:
             raise ValueError(

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lava_snnlearn.checks import known_name
+from lava_snnlearn.checks import flag, known_name, real_number, shown, tensor
 from lava_snnlearn.neurons.surrogate import Sigmoid, Surrogate
 
 RESETS = ("subtract", "zero")
@@ -36,6 +36,7 @@ class LIF:
 
     Raises:
         ValueError: leak or threshold out of range.
+        TypeError: leak or threshold is no number, surrogate no instance of one, detach_reset no bool.
         UnknownNameError: an unknown reset.
     """
 
@@ -46,6 +47,9 @@ class LIF:
     detach_reset: bool = True
 
     def __post_init__(self) -> None:
+        real_number("leak", self.leak)
+        real_number("threshold", self.threshold)
+        flag("detach_reset", self.detach_reset)
         if not (math.isfinite(self.leak) and 0 <= self.leak <= 1):
             raise ValueError(
                 f"leak is {self.leak}; it must lie in [0, 1] (fraction of the membrane lost per step; 0 is an IF neuron)"
@@ -53,6 +57,11 @@ class LIF:
         if not (math.isfinite(self.threshold) and self.threshold > 0):
             raise ValueError(f"threshold is {self.threshold}; it must be finite and > 0")
         known_name("reset", self.reset, RESETS)
+        if not isinstance(self.surrogate, Surrogate) or type(self.surrogate) is Surrogate:
+            raise TypeError(
+                f"surrogate is {shown(self.surrogate)}; pass an instance of a kind of surrogate: snn.neurons.Triangle() or "
+                'snn.neurons.surrogate("triangle")'
+            )
 
     @property
     def lam(self) -> float:
@@ -83,7 +92,14 @@ def step(neuron: LIF, membrane: Tensor | None, current: Tensor) -> NeuronState:
 
 
 def run(neuron: LIF, current: Tensor) -> NeuronState:
-    """All time steps of ``current`` [T, B, ...] from rest; each field of the result is [T, B, ...]."""
+    """All time steps of ``current`` [T, B, ...] from rest; each field of the result is [T, B, ...].
+
+    Raises:
+        ValueError: no time step. TypeError: ``current`` is no tensor.
+    """
+    tensor("current", current)
+    if current.dim() == 0 or len(current) == 0:
+        raise ValueError(f"current has shape {tuple(current.shape)}; it must be [T, B, ...] with T at least 1 time step")
     states: list[NeuronState] = []
     membrane: Tensor | None = None
     for now in current.unbind(0):

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lava_snnlearn.checks import known_name
+from lava_snnlearn.checks import known_name, real_number
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Surrogate:
     a: float = 1.0
 
     def __post_init__(self) -> None:
+        real_number("surrogate parameter a", self.a)
         if not (math.isfinite(self.a) and self.a > 0):
             raise ValueError(f"surrogate parameter a is {self.a}; it must be finite and > 0")
 
@@ -98,6 +99,7 @@ def surrogate(kind: str, a: float | None = None) -> Surrogate:
 
     Raises:
         UnknownNameError: another name; the message gives the nearest valid one.
+        ValueError: a not finite or not > 0. TypeError: a is no number.
     """
     cls = SURROGATES[known_name("surrogate", kind, SURROGATES)]
     return cls() if a is None else cls(a)

@@ -12,6 +12,8 @@ import pytest
 
 import lava_snnlearn as snn
 from lava_snnlearn.fixed_point import emulator
+from lava_snnlearn.fixed_point.graph import Connection, FixedNetwork, Population
+from lava_snnlearn.fixed_point.host import HostInput
 
 
 def test_verify_says_equal(call: Any, network: Path) -> None:
@@ -188,3 +190,35 @@ def test_a_damaged_summary_is_named(call: Any, refused: Any, network: Path, tmp_
     assert "summary.json does not say which data set" in message
     assert "--data" in message
     assert call("emulate", copy, "--data", "digits").code == 0
+
+
+@pytest.fixture
+def delayed(tmp_path: Path) -> Path:
+    """A network file without host weights and with a delay: integers in, and no torch forward to compare with."""
+    populations = (Population("a", 2, vth=9), Population("out", 1, "accumulator", t_start=2))
+    edges = (Connection("a", "out", [[254, -4]], delay=1),)
+    path = tmp_path / "delayed.h5"
+    FixedNetwork(populations, edges, HostInput("current", 2, target="a"), 4, "out").save(path)
+    return path
+
+
+def test_a_network_without_a_torch_forward_is_verified_on_lava(call: Any, delayed: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.array([[3, 9], [12, 0]]))
+    for options in (["--npy", str(tmp_path / "x.npy")], ["--samples", "3"], ["--against", "lava"]):
+        result = call("verify", str(delayed), *options)
+        assert result.code == 0, result.err
+        assert "Lava fixed_pt simulation: 0 mismatches" in result.out
+        assert "torch forward of the quantised network: not compared" in result.out
+
+
+def test_integer_networks_are_emulated_on_random_integers(call: Any, delayed: Path) -> None:
+    result = call("emulate", str(delayed), "--samples", "5")
+    assert result.code == 0, result.err
+    assert "5 samples in" in result.out
+
+
+def test_against_is_checked(call: Any, delayed: Path) -> None:
+    for against, message in (("torch", "feed-forward chains without delays"), ("lva", "Did you mean 'lava'")):
+        result = call("verify", str(delayed), "--against", against)
+        assert result.code == 2
+        assert message in result.err

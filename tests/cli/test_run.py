@@ -102,6 +102,7 @@ def test_a_run_writes_everything(finished: Path) -> None:
     "options",
     [
         pytest.param(("--update", "online", "--learning-rate", "0.02"), id="ottt-online"),
+        pytest.param(("--option", "trace_bias=false", "--option", "update=online"), id="ottt-options"),
         pytest.param(("--method", "sltt", "--k", "2", "--input", "graded"), id="sltt-k-graded"),
         pytest.param(("--method", "bptt", "--reset", "zero", "--weight-bits", "6"), id="bptt-zero-6bit"),
         pytest.param(("--input", "rate", "--steps", "8"), id="rate"),
@@ -217,6 +218,8 @@ def test_a_mismatch_is_exit_status_1_and_said_everywhere(
         (["--input", "grade"], ["'grade'", "Did you mean 'graded'?"]),
         (["--reset", "sub"], ["'sub'", "Did you mean 'subtract'?"]),
         (["--update", "onlin"], ["'onlin'", "Did you mean 'online'?"]),
+        (["--option", "trace_bia=false"], ["'trace_bia'", "Did you mean 'trace_bias'?"]),
+        (["--option", "trace_bias"], ["'trace_bias'", "KEY=VALUE"]),
         (["--layers", "32,x"], ["'32,x'", "128,128"]),
         (["--layers", ""], ["''", "128,128"]),
         (["--layers", "32,0"], ["[64, 32, 0, 10]", "at least 1"]),
@@ -257,7 +260,7 @@ def test_an_unwritable_runs_dir_is_refused_before_training(
     refused: Any, small: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setattr(OTTT, "gradients", None)  # would fail, and with another message
+    monkeypatch.setattr(OTTT, "gradients", lambda *_: pytest.fail("trained"))
     message = refused("run", *small, "--runs-dir", tmp_path / place)
     assert "cannot write" in message
     assert "Choose a folder" in message

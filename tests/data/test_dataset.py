@@ -57,3 +57,22 @@ def test_bad_data_are_refused(change, parts):
 def test_other_dtypes_are_refused(change):
     with pytest.raises(TypeError, match=r"float32.*int64.*astype"):
         make(train=split(**change))
+
+
+LISTS = Split([[0.0, 0.0, 0.0]], [0])
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"train": LISTS}, r"tiny\.train\.x is of type list.*np\.asarray\(x, np\.float32\)"),
+        ({"valid": LISTS}, r"tiny\.valid\.x is of type list"),
+        ({"test": split(y=[0, 1, 0, 1])}, r"tiny\.test\.y is of type list.*np\.asarray\(y, np\.int64\)"),
+        ({"train": (np.zeros((4, 3), np.float32), np.zeros(4, np.int64))}, r"tiny\.train is of type tuple.*snn\.data\.Split"),
+        ({"classes": 2.5}, r"classes is 2\.5; it must be an integer"),
+    ],
+    ids=["lists in train", "lists in valid", "list of labels", "tuple", "classes"],
+)
+def test_parts_of_another_type_are_refused(change, message):
+    with pytest.raises(TypeError, match=message):
+        make(**change)

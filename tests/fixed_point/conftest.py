@@ -37,7 +37,7 @@ def zero_step(v, a, dv, bias, vth):
     charged = leaked(v, dv) + u + bias
     kept = max(-TOP, min(TOP, charged))
     spike = kept > 64 * vth
-    return spike, 0 if spike else kept, kept != charged
+    return spike, 0 if spike else kept, kept != charged or u != 64 * a
 
 
 def neuron_step(population, i, v, a):

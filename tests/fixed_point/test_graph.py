@@ -148,6 +148,7 @@ def test_bound_is_the_largest_row_sum():
 
 
 SQUARE = {"weight": np.full((3, 3), 2)}
+MIXED = [[0, 1, 0], [0, 0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -169,8 +170,10 @@ SQUARE = {"weight": np.full((3, 3), 2)}
         ({"host": HostInput("current", 3, target="hidden"), "entry": SQUARE}, ValueError, ("from 'input' are not allowed",)),
         ({"host": HostInput("current", 4, target="hidden"), "connections": ()}, ValueError, ("4 neurons", "has 3")),
         ({"host": HostInput("current", 3, target="hidden"), "connections": ()}, ValueError, ("t_start 0", "t_start 1")),
-        ({"hidden": {"kind": "lif"}, "out": {"t_start": 1}}, ValueError, ("stock LIF", "later than step 1", "t_start is 1")),
-        ({"hidden": {"kind": "lif"}, "link": {"delay": 1}}, ValueError, ("stock LIF", "later than step 2", "subtraction")),
+        ({"hidden": {"kind": "lif"}, "out": {"t_start": 1}}, ValueError, ("stock LIF", "at step 2", "t_start is 1")),
+        ({"hidden": {"kind": "lif"}, "link": {"delay": 1}}, ValueError, ("stock LIF", "at step 3", "subtraction")),
+        ({"hidden": {"kind": "lif"}, "out": {"t_start": 3}}, ValueError, ("stock LIF", "at step 2", "t_start is 3")),
+        ({"hidden": {"kind": "lif"}, "link": {"delay": MIXED}}, ValueError, ("stock LIF", "delays must be equal")),
     ],
 )
 def test_graphs_that_do_not_fit(chain, parts, error, fragments):
@@ -195,8 +198,16 @@ def test_a_pair_of_populations_has_one_connection(chain):
 def test_names_that_meet_in_the_middle_are_no_duplicates():
     nodes = tuple(Population(name, 1, t_start=1) for name in ("a", "b_to_c", "a_to_b", "c"))
     edges = [Connection("input", "a", [[2]]), Connection("a", "b_to_c", [[2]]), Connection("a_to_b", "c", [[4]])]
+    edges.append(Connection("input", "a_to_b", [[6]]))
     network = FixedNetwork(nodes, tuple(edges), HostInput("spikes", 1), 3, "c")
-    assert [int(connection.weight[0, 0]) for connection in network.connections] == [2, 2, 4]
+    assert [int(connection.weight[0, 0]) for connection in network.connections] == [2, 2, 4, 6]
+
+
+def test_a_population_apart_from_the_input_is_refused():
+    nodes = (Population("a", 1, t_start=1), Population("b", 1, t_start=1), Population("c", 1, t_start=2))
+    edges = (Connection("input", "a", [[2]]), Connection("b", "c", [[2]]))
+    with pytest.raises(ValueError, match=r"\['b', 'c'\] are not connected with the input"):
+        FixedNetwork(nodes, edges, HostInput("spikes", 1), 3, "c")
 
 
 def sums(kind, columns, exponent):

@@ -15,7 +15,7 @@ import pytest
 HELPERS = Path(__file__).parent / "failing"
 SCRIPT = f"""
 import sys
-sys.path.append({str(HELPERS)!r})
+sys.path += [{str(HELPERS)!r}, {str(HELPERS.parent)!r}]
 import psutil
 from failing_processes import Faulty
 from lava_snnlearn.lava_backend import LavaRunError, guarded, run_guarded
@@ -92,6 +92,68 @@ def test_ctrl_c_that_the_user_catches_between_runs_does_not_end_the_network():
     output, errors = finish_script(script)
     assert script.returncode == 0, errors
     assert output == "caught\n"
+
+
+COMMANDS = """
+import numpy as np
+import pytest
+from conftest import children
+from lava.magma.core.run_conditions import RunSteps
+from lava.proc.io.extractor import Extractor
+from lava.proc.io.injector import Injector
+from lava_snnlearn.lava_backend import run_config
+process = Faulty(fault='spk:none')
+
+def refused(text, function, *args):
+    with pytest.raises(LavaRunError, match=text):
+        function(*args)
+
+with guarded(process, time_limit=30) as network:
+    network.run(2)
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "    process.stop()\n    assert children() == []\n    refused('has been stopped', network.run, 2)",
+        "    process.stop()\n    process.stop()\nassert children() == []\nprocess.stop()",
+        "    network.stop()\n    pytest.raises(RuntimeError, process.count.get).match('not started')",
+        "    refused(r'network\\.run', process.run, RunSteps(2))\n    network.run(2)\n    assert process.count.get() == 4",
+        "    refused(r'network\\.run', process.run, RunSteps(2, blocking=False))",
+        "    refused(r'network\\.run', process.pause)\n    network.run(2)",
+        "    refused(r'network\\.run', process.wait)\n    network.run(2)",
+        "for command in (process.pause, process.wait):\n    refused('has been stopped', command)",
+        "refused('has been stopped', process.run, RunSteps(2))",
+    ],
+)
+def test_lavas_own_commands_are_guarded_or_refused(body):
+    check_commands(body)
+
+
+def test_injector_and_extractor_after_the_block():
+    check_commands(
+        """
+injector, extractor = Injector(shape=(2,)), Extractor(shape=(2,))
+injector.out_port.connect(extractor.in_port)
+with guarded(injector, run_config('floating_pt'), time_limit=30) as network:
+    injector.send(np.ones(2))
+    injector.send(np.ones(2))
+    network.run(2)
+    assert extractor.receive().tolist() == [1, 1]
+pytest.raises(AssertionError, extractor.receive).match('Runtime needs to be created')
+pytest.raises(AssertionError, injector.send, np.ones(2)).match('Runtime needs to be created')
+"""
+    )
+
+
+def check_commands(body):
+    """Run them in an interpreter of their own, which crashed or hung before; it has to end by itself, without children."""
+    script = start_script(COMMANDS + body + "\nassert children() == []\nprint('end')")
+    output, errors = finish_script(script)
+    assert script.returncode == 0, errors
+    assert output == "end\n"
+    assert errors == ""
 
 
 def python(code):

@@ -8,6 +8,7 @@ import pytest
 from failing_processes import Faulty
 from lava.magma.core.process.process import ProcessServer
 from lava.magma.core.process.variable import VarServer
+from lava.proc.io.extractor import Extractor
 from lava.proc.io.injector import Injector
 from lava.proc.lif.process import LIF
 
@@ -90,6 +91,32 @@ def test_starving_injector():
     with pytest.raises(LavaRunError, match="Injector") as caught:
         run()
     assert "Last finished time step: 1" in str(caught.value)
+
+
+def test_extractor_that_nobody_receives_from():
+    """The source finishes step 4, the extractor finds its three places taken."""
+    source, extractor = SampleSource(data=DATA), Extractor(shape=(2,), buffer_size=3)
+    source.s_out.connect(extractor.in_port)
+    with pytest.raises(LavaRunError, match=r"time_limit of 1 s") as caught:
+        run_guarded(source, 10, run_config("floating_pt"), time_limit=1)
+    assert "Extractor" in str(caught.value)
+    assert "Last finished time step: 4" in str(caught.value)
+
+
+def test_injector_into_a_fixed_point_model():
+    """Injectors send float64, which the integer model cannot shift or add."""
+    injector, neuron = Injector(shape=(2,)), LIF(shape=(2,))
+    injector.out_port.connect(neuron.a_in)
+
+    def run():
+        with guarded(neuron, run_config("fixed_pt"), time_limit=20) as network:
+            injector.send(np.ones(2))
+            network.run(1)
+
+    with pytest.raises(LavaRunError, match="PyLifModelBitAcc") as caught:
+        run()
+    assert "Traceback" in str(caught.value)
+    assert "TypeError" in str(caught.value)
 
 
 def test_reading_a_var_that_lava_cannot_send():

@@ -106,3 +106,40 @@ def test_spike_rate_counts_spikes_per_neuron_and_step(make_task, fill):
     assert 0 < expected < 1
     for method in (BPTT(), SLTT(), OTTT()):
         assert fill(method, task).result.spike_rate == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: SLTT(k=1.5), r"k is 1\.5; it must be an integer"),
+        (lambda: get("sltt", k=True), "k is True; it must be an integer"),
+        (lambda: SLTT(rescale="no"), "rescale is 'no'; it must be True or False"),
+        (lambda: OTTT(trace_first_layer="no"), "trace_first_layer is 'no'; it must be True or False"),
+        (lambda: OTTT(trace_readout=1), "trace_readout is 1; it must be True or False"),
+        (lambda: OTTT(trace_bias=None), "trace_bias is None; it must be True or False"),
+        (lambda: Loss("0.5"), r"mse_weight is '0\.5'; it must be a number"),
+        (lambda: SLTT(loss="ce"), r"loss is 'ce'; pass an instance, e\.g\. snn\.methods\.Loss\(\)"),
+        (lambda: OTTT(loss=Loss), "loss is the class Loss; pass an instance"),
+        (lambda: BPTT(loss=None), "loss is None; pass an instance"),
+    ],
+)
+def test_settings_of_another_type_are_refused(make, message):
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda x, y: (x.numpy(), y), "input must be a torch tensor, not ndarray"),
+        (lambda x, y: (x.tolist(), y), "input must be a torch tensor, not list"),
+        (lambda x, y: (x, y.numpy()), "labels must be a torch tensor, not ndarray"),
+        (lambda x, y: (x, y.tolist()), "labels must be a torch tensor, not list"),
+    ],
+    ids=["x numpy", "x list", "y numpy", "y list"],
+)
+@pytest.mark.parametrize("method", [BPTT(), SLTT(), SLTT(k=2), OTTT()], ids=repr)
+def test_batches_that_are_no_tensors_are_refused(make_task, method, change, message):
+    task = make_task()
+    with pytest.raises(TypeError, match=rf"{message}; pass torch\.from_numpy"):
+        method.gradients(task.network, *change(task.x, task.y))

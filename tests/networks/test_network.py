@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -165,3 +166,45 @@ def test_unknown_names_are_refused(options, near):
 def test_defaults_are_those_of_the_design():
     neuron = mlp([6, 5, 4]).spiking_layers[0].neuron
     assert (neuron.lam, neuron.threshold, neuron.reset, neuron.detach_reset) == (0.5, 1.0, "subtract", True)
+
+
+@pytest.mark.parametrize("steps", [2.7, 3.0, True, math.nan, "6", None])
+def test_steps_that_are_not_whole_are_refused(steps):
+    with pytest.raises(TypeError, match=r"steps is .*; it must be an integer"):
+        mlp([6, 9, 4], steps=steps)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: mlp([4, 8.5, 3]), r"sizes\[1\] is 8\.5; it must be an integer"),
+        (lambda: mlp([4, 8, "3"]), r"sizes\[2\] is '3'; it must be an integer"),
+        (lambda: mlp([4, 8, 3], "lif"), r"neuron is 'lif'; pass an instance, e\.g\. snn\.neurons\.LIF\(\)"),
+        (lambda: mlp([4, 8, 3], LIF), r"neuron is the class LIF; pass an instance"),
+        (lambda: SpikingLayer(4, 8, None), r"neuron is None; pass an instance"),
+        (lambda: mlp([4, 8, 3], dropout="0.5"), r"dropout is '0\.5'; it must be a number"),
+    ],
+)
+def test_settings_of_another_type_are_refused(make, message):
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("x", [np.zeros((3, 6), np.float32), [[0.0] * 6]], ids=["numpy", "list"])
+@pytest.mark.parametrize("use", ["__call__", "predict", "simulate"])
+def test_input_that_is_no_tensor_is_refused(network, use, x):
+    with pytest.raises(TypeError, match=rf"input must be a torch tensor, not {type(x).__name__}; pass torch\.from_numpy"):
+        getattr(network, use)(x)
+
+
+@pytest.mark.parametrize("norm, steps", [("bn_step", 1), ("bn_step", 3), ("bn_time", 1)])
+def test_a_training_batch_of_one_is_refused_where_it_has_no_variance(norm, steps):
+    network = mlp([6, 9, 4], norm=norm, steps=steps)
+    with pytest.raises(ValueError, match=rf"norm='{norm}'.*batch of one sample.*at least 2.*eval\(\)"):
+        network(torch.zeros(1, 6))
+    assert network.eval()(torch.zeros(1, 6)).shape == (steps, 1, 4)
+    assert network.train()(torch.zeros(2, 6)).shape == (steps, 2, 4)
+
+
+def test_batch_norm_over_time_takes_one_sample_of_two_steps():
+    assert mlp([6, 9, 4], norm="bn_time", steps=2)(torch.randn(1, 6)).shape == (2, 1, 4)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lava_snnlearn.checks import UnknownNameError
-from lava_snnlearn.neurons import IF, LIF, Sigmoid, run, step
+from lava_snnlearn.neurons import IF, LIF, Sigmoid, Surrogate, Triangle, run, step
 from lava_snnlearn.testing.problems import SPIKE_COUNT_PROBLEMS
 
 
@@ -114,3 +114,37 @@ def test_bad_parameters_are_refused(options, parts):
 def test_unknown_reset_has_its_own_error():
     with pytest.raises(UnknownNameError):
         LIF(reset="none")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"surrogate": "triangle"}, r"surrogate is 'triangle'.*snn\.neurons\.Triangle\(\).*surrogate\(\"triangle\"\)"),
+        ({"surrogate": Triangle}, r"surrogate is the class Triangle.*instance"),
+        ({"surrogate": Surrogate()}, r"surrogate is Surrogate\(a=1\.0\).*Triangle\(\)"),
+        ({"detach_reset": "no"}, "detach_reset is 'no'.*True or False"),
+        ({"leak": "a"}, "leak is 'a'.*number"),
+        ({"leak": True}, "leak is True.*number"),
+        ({"threshold": None}, "threshold is None.*number"),
+    ],
+    ids=repr,
+)
+def test_parameters_of_another_type_are_refused(options, message):
+    with pytest.raises(TypeError, match=message):
+        LIF(**options)
+
+
+def test_numbers_of_numpy_are_accepted():
+    neuron = LIF(leak=np.float32(0.25), threshold=np.int64(2), detach_reset=np.True_)
+    assert step(neuron, None, torch.tensor([2.0])).spike.item() == 1.0
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4), (0,), ()])
+def test_a_run_without_time_steps_is_refused(shape):
+    with pytest.raises(ValueError, match=r"current has shape \(.*\); it must be \[T, B, \.\.\.\] with T at least 1"):
+        run(LIF(), torch.zeros(shape))
+
+
+def test_a_run_of_another_type_is_refused():
+    with pytest.raises(TypeError, match=r"current must be a torch tensor, not ndarray; pass torch\.from_numpy"):
+        run(LIF(), np.zeros((3, 2)))

@@ -96,3 +96,9 @@ def test_base_class_is_not_a_surrogate():
     for use in (Surrogate(), Surrogate().primitive):
         with pytest.raises(TypeError, match="Sigmoid, Triangle, Rectangle"):
             use(torch.zeros(1))
+
+
+@pytest.mark.parametrize("a", ["4", True, [1.0]])
+def test_a_shape_of_another_type_is_refused(a):
+    with pytest.raises(TypeError, match=r"surrogate parameter a is .*; it must be a number"):
+        surrogate("sigmoid", a)

@@ -18,7 +18,7 @@ from torch import Tensor
 from lava_snnlearn.checks import UnknownNameError
 from lava_snnlearn.data import Split
 from lava_snnlearn.methods import BPTT, OTTT
-from lava_snnlearn.networks import Network
+from lava_snnlearn.networks import Network, mlp
 from lava_snnlearn.training import Trainer, accuracy, predictions
 
 CASES = ["bptt", "bptt-adam", "ottt", "ottt-online", "ottt-online-adam", "sltt", "sltt-k"]
@@ -265,3 +265,33 @@ def test_methods_differ(runs: ModuleType) -> None:
         trained[name] = trainer.network.layers[0].weight
     assert not torch.equal(trained["bptt"], trained["ottt"])
     assert not torch.equal(trained["ottt"], trained["online"])
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"network": "net"}, r"network is 'net'; build one, e\.g\. snn\.networks\.mlp"),
+        ({"network": Network}, "network is the class Network"),
+        ({"method": "ottt"}, r"method is 'ottt'; pass an instance, e\.g\. snn\.methods\.get\(\"ottt\"\)"),
+        ({"method": OTTT}, r"method is the class OTTT; pass an instance.*snn\.methods\.OTTT\(\)"),
+        ({"data": "digits"}, r"data is 'digits'; pass a Dataset, e\.g\. snn\.data\.load\(\"digits\"\)"),
+        ({"epochs": True}, "epochs is True; it must be an integer"),
+        ({"learning_rate": "0.1"}, r"learning_rate is '0\.1'; it must be a number"),
+        ({"weight_decay": None}, "weight_decay is None; it must be a number"),
+    ],
+    ids=repr,
+)
+def test_arguments_of_another_type_are_refused(runs: ModuleType, change: dict[str, Any], message: str) -> None:
+    arguments = {"network": runs.make_network(), "method": OTTT(), "data": runs.make_data()} | change
+    with pytest.raises(TypeError, match=message):
+        Trainer(**arguments)
+
+
+@pytest.mark.parametrize("steps, refused", [(1, True), (2, False)])
+def test_a_batch_of_one_with_batch_norm_over_time_needs_two_steps(runs: ModuleType, steps: int, refused: bool) -> None:
+    network, data = mlp([6, 8, 3], norm="bn_time", steps=steps), runs.make_data(33)
+    if refused:
+        with pytest.raises(ValueError, match=r"batch of one sample.*'bn_time'.*steps = 1"):
+            Trainer(network, BPTT(), data, batch_size=16)
+    else:
+        Trainer(network, BPTT(), data, batch_size=16, epochs=1, progress=False).fit()

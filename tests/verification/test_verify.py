@@ -9,6 +9,8 @@ import torch
 import lava_snnlearn as snn
 from lava_snnlearn import verification
 from lava_snnlearn.checks import UnknownNameError
+from lava_snnlearn.fixed_point.graph import Connection, FixedNetwork, Population
+from lava_snnlearn.fixed_point.host import HostInput
 from lava_snnlearn.fixed_point.trace import Trace
 from lava_snnlearn.testing.networks import random_case
 
@@ -91,6 +93,35 @@ def test_refusals() -> None:
     recurrent = random_case(0, recurrent=True)
     with pytest.raises(ValueError, match="chains without delays"):
         snn.verify(recurrent.network, recurrent.x, against=["torch"])
+
+
+@pytest.mark.parametrize("options", [{"delays": True}, {"recurrent": True}])
+def test_graphs_without_a_torch_forward_are_compared_with_lava_alone(options: dict[str, bool]) -> None:
+    case = random_case(4, depth=2, **options)
+    report = snn.verify(case.network, case.x)
+    assert report.ok
+    assert set(report.compared) == {"lava"}
+    assert "torch forward of the quantised network: not compared" in str(report)
+
+
+def test_a_gap_in_the_starts_is_no_chain() -> None:
+    """The second population hears only the later spikes of the first; the torch forward, without time shift, would hear all."""
+    populations = (Population("a", 2, vth=5), Population("out", 1, "accumulator", t_start=3))
+    host = HostInput("current", 2, target="a")
+    network = FixedNetwork(populations, (Connection("a", "out", [[2, 4]]),), host, 5, "out")
+    report = snn.verify(network, np.array([[7, 3]]))
+    assert report.ok
+    assert set(report.compared) == {"lava"}
+
+
+@pytest.mark.parametrize("delay", [0, 3])
+def test_stock_lif_with_a_uniform_delay_equals_lava(delay: int) -> None:
+    """Its spikes outside of the active steps must not reach the target's active ones."""
+    lif = Population("p0", 2, "lif", vth=3, bias_mant=64, bias_exp=3)
+    out = Population("out", 1, "accumulator", t_start=1 + delay)
+    host = HostInput("current", 2, target="p0")
+    network = FixedNetwork((lif, out), (Connection("p0", "out", [[2, 4]], delay=delay),), host, 4, "out")
+    assert snn.verify(network, np.array([[1, 2], [3, 0]]), against=["lava"]).ok
 
 
 def test_trace_reads_as_documented() -> None:
