@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import psutil
 import pytest
+import torch
 from failing_processes import Faulty
 from lava.magma.core.process.process import ProcessServer
 from lava.magma.core.process.variable import VarServer
@@ -146,7 +147,6 @@ def test_exception_of_the_user_inside_the_block_passes():
 
 
 def test_torch_in_a_model_after_threaded_torch_in_the_parent():
-    torch = pytest.importorskip("torch")
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     torch.ones(500, 500) @ torch.ones(500, 500)
