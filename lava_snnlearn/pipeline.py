@@ -16,7 +16,7 @@ import torch
 from lava_snnlearn import methods, networks
 from lava_snnlearn.checks import known_name
 from lava_snnlearn.citations import citation
-from lava_snnlearn.data import DATASETS, Dataset, load
+from lava_snnlearn.data import DATASETS, ENCODINGS, Dataset, load
 from lava_snnlearn.files import write_text
 from lava_snnlearn.fixed_point.emulator import emulate
 from lava_snnlearn.fixed_point.graph import FixedNetwork
@@ -80,9 +80,14 @@ class Settings:
             raise ValueError(f"weight_bits is {self.weight_bits}; Loihi holds 2 to 8 bits a weight")
 
     @property
+    def encoding(self) -> str:
+        """Code of the network: the binary inputs are codes, the others take the data as they are."""
+        return self.input if self.input in ENCODINGS else "direct"
+
+    @property
     def scale(self) -> str:
         """Scale of the data that the input form needs."""
-        return "unit" if self.input in ("latency", "rate") else "standard"
+        return "standard" if self.encoding == "direct" else "unit"
 
     def load(self) -> Dataset:
         """The data set."""
@@ -142,7 +147,7 @@ def run(
     float_accuracy = float((floats == data.test.y).mean())
     stage("train", f"trained {settings.epochs} epochs: test accuracy {float_accuracy:.4f} (float)")
 
-    form = settings.input if settings.input in ("current", "graded") else "spikes"
+    form = settings.input if settings.encoding == "direct" else "spikes"
     chip = quantize(network, weight_bits=settings.weight_bits, input=form, calibration=data.train.x)
     chip.save(folder / "network.h5")
     stage("quantize", f"quantized to {settings.weight_bits} bits: {folder / 'network.h5'}")
@@ -186,7 +191,7 @@ def _network(settings: Settings, method: methods.Method, data: Dataset) -> netwo
         dataclasses.replace(method.preset.neuron, leak=leak, reset=settings.reset),
         norm=norm,
         steps=steps,
-        encoding=settings.input if settings.input in ("latency", "rate") else "direct",
+        encoding=settings.encoding,
     )
 
 

@@ -94,7 +94,7 @@ def quantize(
             notes.append(f"{name}: input current in units of 2^-{scale}")
             continue
         if neuron is None:
-            peak = _readout_peak(network, calibration)
+            peak = _readout_peak(network, sample)
             scale = _readout_scale(weight, bias, weight_bits, network.steps, peak)
         else:
             scale = _scale(name, neuron, weight, bias, weight_bits, largest_input if index == 0 else 1)
@@ -197,15 +197,15 @@ def _readout_scale(
 
 
 @torch.no_grad()
-def _readout_peak(network: Network, calibration: ArrayLike | None) -> float | None:
+def _readout_peak(network: Network, sample: NDArray[np.floating] | None) -> float | None:
     """Largest magnitude of the readout's running sum over calibration data."""
-    if calibration is None:
+    if sample is None:
         return None
     weight = network.readout.weight
-    sample = torch.from_numpy(np.ascontiguousarray(np.asarray(calibration)[..., :CALIBRATION_SAMPLES, :]))
+    some = torch.from_numpy(np.ascontiguousarray(sample[..., :CALIBRATION_SAMPLES, :]))
     was_training = network.training
     try:
-        sums = network.eval()(sample.to(weight.device, weight.dtype)).cumsum(0)
+        sums = network.eval()(some.to(weight.device, weight.dtype)).cumsum(0)
     finally:
         network.train(was_training)
     return float(sums.abs().max())

@@ -13,24 +13,31 @@ from lava.magma.core.process.variable import Var
 from numpy.typing import ArrayLike, NDArray
 
 from lava_snnlearn.checks import within
-from lava_snnlearn.fixed_point.arithmetic import DECAY_ONE, MEMBRANE_MAX
+from lava_snnlearn.fixed_point import limits
+from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_MAX
 
 if TYPE_CHECKING:
     from lava_snnlearn.testing.processes import ProcessCase
 
 NEVER = 2**31 - 1
 """Stands for "no t_stop" and "no reset_interval": a step that no run reaches."""
-VTH_MAX = (1 << 17) - 1
-BIAS_EXP_MAX = 7
 
 _REAL_MAX = float(np.finfo(np.float64).max)
 _SCALE = "Choose a smaller scale when you quantise, or check the units."
 _CHIP_LIMITS = {
-    "dv": (0, DECAY_ONE, "The leak is dv/4096: give an integer of 0 (none) to 4096, or all parameters as floats (real units)."),
-    "vth": (0, VTH_MAX, f"Thresholds have 17 bits. {_SCALE}"),
-    "delta": (0, VTH_MAX, f"The amount of the reset has 17 bits, as the threshold. {_SCALE}"),
+    "dv": (
+        0,
+        limits.DECAY_MAX,
+        "The leak is dv/4096: give an integer of 0 (none) to 4096, or all parameters as floats (real units).",
+    ),
+    "vth": (0, limits.THRESHOLD_MAX, f"Thresholds have 17 bits. {_SCALE}"),
+    "delta": (0, limits.THRESHOLD_MAX, f"The amount of the reset has 17 bits, as the threshold. {_SCALE}"),
     "v_init": (-MEMBRANE_MAX, MEMBRANE_MAX, f"Membranes have 24 bits and count in 1/64 of a weight unit. {_SCALE}"),
-    "bias_mant": (-4096, 4095, "The mantissa has 13 bits: use bias_exp, the bias is bias_mant * 2**bias_exp."),
+    "bias_mant": (
+        limits.BIAS_MANTISSA_MIN,
+        limits.BIAS_MANTISSA_MAX,
+        "The mantissa has 13 bits: use bias_exp, the bias is bias_mant * 2**bias_exp.",
+    ),
 }
 _FLOAT_HINT = "Parameters are real units because at least one of dv, vth, delta, v_init, bias_mant is a float."
 _REAL_LIMITS = {
@@ -156,9 +163,9 @@ def _parameters(given: Mapping[str, ArrayLike], shape: tuple[int, ...]) -> tuple
     """Whether the parameters are real units, and the parameters as checked arrays."""
     arrays = {name: _shaped(name, value, shape) for name, value in given.items()}
     real_units = any(array.dtype.kind == "f" for array in arrays.values())
-    limits: Mapping[str, tuple[float, float, str]] = _REAL_LIMITS if real_units else _CHIP_LIMITS
+    ranges: Mapping[str, tuple[float, float, str]] = _REAL_LIMITS if real_units else _CHIP_LIMITS
     for name, array in arrays.items():
-        low, high, remedy = limits[name]
+        low, high, remedy = ranges[name]
         within(f"SoftResetLIF: {name}", array, low, high, remedy)
     dtype = np.float64 if real_units else np.int64
     return real_units, {name: array.astype(dtype) for name, array in arrays.items()}
@@ -167,8 +174,12 @@ def _parameters(given: Mapping[str, ArrayLike], shape: tuple[int, ...]) -> tuple
 def _exponent(value: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.int64]:
     array = _shaped("bias_exp", value, shape)
     if array.dtype.kind == "f":
-        raise TypeError(f"SoftResetLIF: bias_exp is {value!r}. It is a power of two: give an integer of 0 to {BIAS_EXP_MAX}.")
-    within("SoftResetLIF: bias_exp", array, 0, BIAS_EXP_MAX, "The exponent has 3 bits: use a larger bias_mant instead.")
+        raise TypeError(
+            f"SoftResetLIF: bias_exp is {value!r}. It is a power of two: give an integer of 0 to {limits.BIAS_EXPONENT_MAX}."
+        )
+    within(
+        "SoftResetLIF: bias_exp", array, 0, limits.BIAS_EXPONENT_MAX, "The exponent has 3 bits: use a larger bias_mant instead."
+    )
     return array.astype(np.int64)
 
 
