@@ -1,7 +1,27 @@
-"""Data sets and encoders."""
+"""Data sets, encoders and augmentations."""
 
+from lava_snnlearn.data.augmentation import PerSample, augmentation
 from lava_snnlearn.data.dataset import Dataset, Split
 from lava_snnlearn.data.encoders import ENCODINGS, encode, latency, rate
+from lava_snnlearn.data.events import EVENT_DATASETS, from_tonic, load_events
+from lava_snnlearn.data.framing import Framing
 from lava_snnlearn.data.loaders import DATASETS, load
+from lava_snnlearn.data.splits import k_folds
 
-__all__ = ["DATASETS", "ENCODINGS", "Dataset", "Split", "encode", "latency", "load", "rate"]
+__all__ = [
+    "DATASETS",
+    "ENCODINGS",
+    "EVENT_DATASETS",
+    "Dataset",
+    "Framing",
+    "PerSample",
+    "Split",
+    "augmentation",
+    "encode",
+    "from_tonic",
+    "k_folds",
+    "latency",
+    "load",
+    "load_events",
+    "rate",
+]

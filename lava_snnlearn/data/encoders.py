@@ -20,7 +20,7 @@ def _intensities(x: Tensor, code: str) -> Tensor:
     return x
 
 
-def rate(x: Tensor, steps: int, seed: int | None = None) -> Tensor:
+def rate(x: Tensor, steps: int, seed: int | None = None, draws: Tensor | None = None) -> Tensor:
     """Bernoulli spikes: each of ``steps`` steps spikes with probability x.
 
     Args:
@@ -28,11 +28,14 @@ def rate(x: Tensor, steps: int, seed: int | None = None) -> Tensor:
         steps: T >= 1.
         seed: None draws anew for each sample from torch's global generator. A number fixes one draw per channel and step for
             all samples, so that a sample has the same spikes in every batch and in every float dtype.
+        draws: uniform draws of the caller's own [steps, B, ...] in place of both.
 
     Returns:
         0.0/1.0 spikes [T, B, ...] in the dtype of x.
     """
     intensities = _intensities(x, "rate")
+    if draws is not None:
+        return (draws < intensities).to(x.dtype)
     if seed is None:
         draws = torch.rand((steps, *x.shape), dtype=x.dtype, device=x.device)
     else:
@@ -58,11 +61,11 @@ def latency(x: Tensor, steps: int) -> Tensor:
     return ((clock == when) & (x > 0)).to(x.dtype)
 
 
-def encode(x: Tensor, steps: int, encoding: str, seed: int | None = None) -> Tensor:
-    """[B, ...] to [T, B, ...] by name: "direct" repeats the frame (a view, no copy), "rate", "latency"."""
+def encode(x: Tensor, steps: int, encoding: str, seed: int | None = None, draws: Tensor | None = None) -> Tensor:
+    """[B, ...] to [T, B, ...] by name: "direct" repeats the frame (a view, no copy), "rate" (``seed``, ``draws``), "latency"."""
     known_name("encoding", encoding, ENCODINGS)
     if encoding == "rate":
-        return rate(x, steps, seed)
+        return rate(x, steps, seed, draws)
     if encoding == "latency":
         return latency(x, steps)
     return x.unsqueeze(0).expand(steps, *x.shape)

@@ -1,35 +1,39 @@
 """Data sets by name.
 
-"digits" is embedded in scikit-learn. "mnist" and "fashion" are read from the folder named by the environment variable
-LAVA_SNNLEARN_DATA where it holds them (images/mnist.npz, images/fashion_mnist.npz), otherwise downloaded once by torchvision.
+"digits" is embedded in scikit-learn. "mnist", "fashion" and "cifar10" are read from the folder that the environment variable
+LAVA_SNNLEARN_DATA names, where it holds them (images/mnist.npz, images/fashion_mnist.npz, images/cifar10_10k.npz), otherwise
+downloaded once by torchvision. Event sets are in :mod:`lava_snnlearn.data.events`.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lava_snnlearn.checks import known_name
 from lava_snnlearn.data.dataset import Dataset, Split
+from lava_snnlearn.data.events import EVENT_DATASETS, load_events
+from lava_snnlearn.data.places import DATA_VARIABLE, cache_folder, local_file
+from lava_snnlearn.data.splits import check_sizes, set_aside
 
-DATA_VARIABLE = "LAVA_SNNLEARN_DATA"
 SCALES = ("standard", "unit")
+# Samples that are scaled at once: their float64 copies are small beside the data.
+_BLOCK = 4096
 
 
 class _Raw(NamedTuple):
-    """Pixels [N, features] as float64 with their full range, labels, and the split that the source gives."""
+    """Pixels [N, features] (flat order channel, row, column) with their full range, labels, and the split of the source."""
 
-    x_train: NDArray[np.float64]
+    name: str
+    x_train: NDArray[Any]
     y_train: NDArray[np.int64]
-    x_test: NDArray[np.float64]
+    x_test: NDArray[Any]
     y_test: NDArray[np.int64]
     top: float
-    side: int
+    shape: tuple[int, int, int]
 
 
 def _digits() -> _Raw:
@@ -38,100 +42,115 @@ def _digits() -> _Raw:
 
     x, y = load_digits(return_X_y=True)
     parts = train_test_split(x, y, test_size=0.2, stratify=y, random_state=0)
-    return _Raw(parts[0], parts[2].astype(np.int64), parts[1], parts[3].astype(np.int64), top=16.0, side=8)
+    labels = [part.astype(np.int64) for part in parts[2:]]
+    return _Raw("digits", parts[0], labels[0], parts[1], labels[1], top=16.0, shape=(1, 8, 8))
 
 
-def _mnist_like(file: str, torchvision_name: str) -> Callable[[], _Raw]:
+def _images(name: str, file: str, torchvision_name: str, shape: tuple[int, int, int], local_name: str) -> Callable[[], _Raw]:
+    """Reader of a set of uint8 images [N, H, W] or [N, H, W, C]; ``local_name``: what the file in the folder is called."""
+
     def read() -> _Raw:
-        folder = os.environ.get(DATA_VARIABLE)
-        local = Path(folder) / "images" / file if folder else None
-        if local is not None and local.is_file():
+        local = local_file(f"images/{file}")
+        if local is not None:
             with np.load(local, allow_pickle=False) as store:
                 arrays = [store[key] for key in ("x_train", "y_train", "x_test", "y_test")]
         else:
             arrays = _download(torchvision_name)
         x_train, y_train, x_test, y_test = arrays
-        flat = [x.reshape(len(x), -1).astype(np.float64) for x in (x_train, x_test)]
-        return _Raw(flat[0], y_train.astype(np.int64), flat[1], y_test.astype(np.int64), top=255.0, side=28)
+        flat = [_channels_first(x) for x in (x_train, x_test)]
+        title = name if local is None else local_name
+        return _Raw(title, flat[0], y_train.astype(np.int64), flat[1], y_test.astype(np.int64), top=255.0, shape=shape)
 
     return read
 
 
-def _download(name: str) -> list[NDArray[np.uint8]]:
+def _channels_first(x: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(np.moveaxis(x, -1, 1) if x.ndim == 4 else x).reshape(len(x), -1)
+
+
+def _download(name: str) -> list[NDArray[Any]]:
     from torchvision import datasets
 
-    root = Path.home() / ".cache" / "lava_snnlearn"
     try:
-        sets = [getattr(datasets, name)(root, train=train, download=True) for train in (True, False)]
+        sets = [getattr(datasets, name)(cache_folder(), train=train, download=True) for train in (True, False)]
     except Exception as error:
         raise RuntimeError(
             f"{name} could not be downloaded ({error}). Check the network connection, or set {DATA_VARIABLE} to a folder that "
-            "holds images/mnist.npz and images/fashion_mnist.npz (keys x_train, y_train, x_test, y_test)."
+            "holds images/mnist.npz, images/fashion_mnist.npz, images/cifar10_10k.npz (keys x_train, y_train, x_test, y_test)."
         ) from error
-    return [array for data in sets for array in (data.data.numpy(), data.targets.numpy())]
+    return [np.asarray(array) for data in sets for array in (data.data, data.targets)]
 
 
 DATASETS: dict[str, Callable[[], _Raw]] = {
+    # The file is a part of CIFAR-10, and its name says so.
+    "cifar10": _images("cifar10", "cifar10_10k.npz", "CIFAR10", (3, 32, 32), "cifar10-10k"),
     "digits": _digits,
-    "fashion": _mnist_like("fashion_mnist.npz", "FashionMNIST"),
-    "mnist": _mnist_like("mnist.npz", "MNIST"),
+    "fashion": _images("fashion", "fashion_mnist.npz", "FashionMNIST", (1, 28, 28), "fashion"),
+    "mnist": _images("mnist", "mnist.npz", "MNIST", (1, 28, 28), "mnist"),
 }
 
 
-def load(name: str, *, valid: float = 0.1, scale: str = "standard", train_size: int | None = None, seed: int = 0) -> Dataset:
-    """A data set by name: "digits" (8x8 pixels), "mnist" or "fashion" (28x28); 10 classes each.
+def load(
+    name: str,
+    *,
+    valid: float = 0.1,
+    scale: str = "standard",
+    train_size: int | None = None,
+    seed: int = 0,
+    **framing: Any,
+) -> Dataset:
+    """A data set by name: images "digits" (8x8 pixels), "mnist" and "fashion" (28x28), "cifar10" (32x32, 3 colours), of 10
+    classes each; or events, see :func:`~lava_snnlearn.data.events.load_events`.
+
+    From the local folder, "cifar10" is a part: 10,000 of the 50,000 training and 1,000 of the 10,000 test images. Its name is
+    then "cifar10-10k".
 
     Args:
         name: see above.
         valid: fraction of the training split that is set aside (stratified) for choosing the best epoch; 0: nothing.
-        scale: "standard" subtracts the global mean of the training pixels and divides by their standard deviation; "unit"
-            maps the pixel range to [0, 1], which the rate and latency codes need.
+        scale: "standard" subtracts the mean of the training pixels and divides by their standard deviation, each channel by
+            itself; "unit" maps the pixel range to [0, 1], which the rate and latency codes need. Not for events.
         train_size: use only this many training samples (stratified); None uses all.
         seed: for the draws of `valid` and `train_size`. The digits test split (20 %, stratified) never changes.
+        framing: options of event sets, e.g. steps=10.
 
     Returns:
-        Dataset with x float32 [N, pixels] and y int64 [N].
+        Dataset with x float32 [N, pixels] and y int64 [N]; pixels in the order channel, row, column. Event sets: x uint8
+        [N, T, pixels].
 
     Raises:
         UnknownNameError: unknown name or scale.
-        ValueError: valid outside [0, 1), train_size out of range.
+        ValueError: valid outside [0, 1), train_size out of range, a scale for events.
+        TypeError: options of event sets for images.
         RuntimeError: a download that failed; says what to do.
     """
-    raw = DATASETS[known_name("data set", name, DATASETS)]()
+    known_name("data set", name, [*DATASETS, *EVENT_DATASETS])
     known_name("scale", scale, SCALES)
-    if not 0 <= valid < 1:
-        raise ValueError(f"valid is {valid}; it is the fraction of training samples set aside and must lie in [0, 1)")
-    if train_size is not None and not 10 <= train_size <= len(raw.y_train):
-        raise ValueError(f"train_size is {train_size}; {name} has 10 to {len(raw.y_train)} training samples to choose")
-    offset, factor = (float(raw.x_train.mean()), float(raw.x_train.std())) if scale == "standard" else (0.0, raw.top)
-
-    def split(x: NDArray[np.float64], y: NDArray[np.int64]) -> Split:
-        return Split(((x - offset) / factor).astype(np.float32), y)
-
-    train, held = _set_aside(split(raw.x_train, raw.y_train), valid, train_size, seed)
-    return Dataset(name, train, held, split(raw.x_test, raw.y_test), classes=10, image_shape=(raw.side, raw.side))
-
-
-def _set_aside(train: Split, valid: float, train_size: int | None, seed: int) -> tuple[Split, Split]:
-    indices = np.arange(len(train))
-    if train_size is not None and train_size < len(train):
-        indices, _ = _stratified(train, indices, f"train_size = {train_size}", seed, train_size=train_size)
-    held = indices[:0]
-    if valid > 0:
-        indices, held = _stratified(train, indices, f"valid = {valid}", seed, test_size=valid)
-    return Split(train.x[indices], train.y[indices]), Split(train.x[held], train.y[held])
+    if name in EVENT_DATASETS:
+        if scale != "standard":
+            raise ValueError(f"scale is {scale!r}, but events are counted, not scaled; max_count=1 gives frames of 0 and 1")
+        return load_events(name, valid=valid, train_size=train_size, seed=seed, **framing)
+    if framing:
+        raise TypeError(f"{', '.join(framing)}: options of event sets ({', '.join(EVENT_DATASETS)}); {name!r} holds images")
+    raw = DATASETS[name]()
+    check_sizes(name, len(raw.y_train), valid, train_size)
+    offset, factor = _scaling(raw) if scale == "standard" else (0.0, raw.top)
+    train, held = set_aside(_scaled(raw.x_train, raw.y_train, offset, factor), valid, train_size, seed)
+    test = _scaled(raw.x_test, raw.y_test, offset, factor)
+    return Dataset(raw.name, train, held, test, classes=10, shape=raw.shape)
 
 
-def _stratified(
-    train: Split, indices: NDArray[np.int64], wish: str, seed: int, **size: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    from sklearn.model_selection import train_test_split
+def _scaling(raw: _Raw) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of the training pixels of each channel, repeated for its pixels: two arrays [features]."""
+    pixels = raw.shape[1] * raw.shape[2]
+    channels = [raw.x_train[:, at : at + pixels] for at in range(0, raw.x_train.shape[1], pixels)]
+    means = [channel.mean(dtype=np.float64) for channel in channels]
+    deviations = [channel.std(dtype=np.float64) for channel in channels]
+    return np.repeat(means, pixels), np.repeat(deviations, pixels)
 
-    try:
-        chosen, rest = train_test_split(indices, stratify=train.y[indices], random_state=seed, **size)
-    except ValueError as error:
-        raise ValueError(
-            f"{wish} of {len(indices)} samples leaves a part without one sample of every class ({error}). Both need at least "
-            "one sample a class: choose a size further away from none and all."
-        ) from error
-    return chosen, rest
+
+def _scaled(x: NDArray[Any], y: NDArray[np.int64], offset: Any, factor: Any) -> Split:
+    scaled = np.empty(x.shape, np.float32)
+    for at in range(0, len(x), _BLOCK):
+        scaled[at : at + _BLOCK] = (x[at : at + _BLOCK].astype(np.float64) - offset) / factor
+    return Split(scaled, y)

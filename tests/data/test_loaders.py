@@ -8,9 +8,9 @@ import pytest
 from sklearn.datasets import load_digits
 
 from lava_snnlearn.checks import UnknownNameError
-from lava_snnlearn.data import load, loaders
+from lava_snnlearn.data import load
+from lava_snnlearn.data.places import DATA_VARIABLE as VARIABLE
 
-VARIABLE = loaders.DATA_VARIABLE
 OWN_FOLDER = os.environ.get(VARIABLE)
 
 
@@ -24,6 +24,12 @@ def images(tmp_path, monkeypatch):
         arrays["x_train"].flat[:2] = (0, 255)
         labels = {"y_train": np.arange(200) % 10, "y_test": np.arange(60) % 10}
         np.savez(tmp_path / "images" / file, **{name: value.astype(np.uint8) for name, value in (arrays | labels).items()})
+    draw = np.random.default_rng(2)
+    colours = {"x_train": draw.integers(0, 256, (200, 32, 32, 3)), "x_test": draw.integers(0, 256, (60, 32, 32, 3))}
+    colours["x_train"][..., 1] //= 2  # channels with statistics of their own
+    np.savez(
+        tmp_path / "images" / "cifar10_10k.npz", **{name: value.astype(np.uint8) for name, value in (colours | labels).items()}
+    )
     monkeypatch.setenv(VARIABLE, str(tmp_path))
     return tmp_path / "images"
 
@@ -46,6 +52,46 @@ def test_image_sets_are_read_from_the_folder(images, name, file):
         np.testing.assert_allclose(data.test.x, store["x_test"].reshape(60, 784) / 255.0, rtol=0, atol=1e-7)
         assert np.array_equal(data.test.y, store["y_test"])
     assert (data.name, data.classes, data.features, data.image_shape) == (name, 10, 784, (28, 28))
+    assert data.shape == (1, 28, 28)
+
+
+def test_colours_come_channel_by_channel(images):
+    data = load("cifar10", valid=0.0, scale="unit")
+    with np.load(images / "cifar10_10k.npz") as store:
+        for sample in (0, 59):
+            for channel, row, column in ((0, 0, 0), (1, 0, 31), (2, 5, 7), (2, 31, 31)):
+                flat = (channel * 32 + row) * 32 + column
+                assert data.test.x[sample, flat] == np.float32(store["x_test"][sample, row, column, channel] / 255.0)
+        assert np.array_equal(data.train.y, store["y_train"])
+    assert (data.name, data.shape, data.image_shape) == ("cifar10-10k", (3, 32, 32), (32, 32))
+
+
+def test_colours_are_standardised_each_by_the_training_pixels(images):
+    data = load("cifar10", valid=0.0)
+    with np.load(images / "cifar10_10k.npz") as store:
+        for channel in range(3):
+            pixels = store["x_train"][..., channel].astype(np.float64)
+            expected = (store["x_test"][..., channel] - pixels.mean()) / pixels.std()
+            found = data.test.x.reshape(60, 3, 1024)[:, channel]
+            np.testing.assert_allclose(found, expected.reshape(60, 1024), rtol=0, atol=1e-5)
+
+
+def test_a_downloaded_cifar_is_whole_and_keeps_its_name(images, monkeypatch):
+    """torchvision gives CIFAR-10 as an array and a list, unlike MNIST."""
+    import torchvision.datasets
+
+    class Fake:
+        def __init__(self, root, train, download):
+            self.data = np.full((50 if train else 20, 32, 32, 3), 7, np.uint8)
+            self.data[0] = 0
+            self.targets = [number % 10 for number in range(len(self.data))]
+
+    monkeypatch.delenv(VARIABLE)
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", Fake)
+    data = load("cifar10", valid=0.0, scale="unit")
+    assert (data.name, len(data.train), len(data.test)) == ("cifar10", 50, 20)
+    assert data.test.y.tolist() == [number % 10 for number in range(20)]
+    assert data.train.x[1, 0] == np.float32(7 / 255)
 
 
 @pytest.mark.parametrize("variable", ["set", "unset"])
@@ -82,7 +128,7 @@ def test_digits_are_those_of_scikit_learn():
     data = load("digits", valid=0.0, scale="unit")
     x, y = load_digits(return_X_y=True)
     assert (len(data.train), len(data.valid), len(data.test)) == (1437, 0, 360)
-    assert (data.features, data.classes, data.image_shape) == (64, 10, (8, 8))
+    assert (data.features, data.classes, data.image_shape, data.shape) == (64, 10, (8, 8), (1, 8, 8))
     found = Counter(
         zip(rows(np.rint(np.concatenate([data.train.x, data.test.x]) * 16)), [*data.train.y, *data.test.y], strict=True)
     )
@@ -169,6 +215,11 @@ def test_bad_options_are_refused(options, parts):
 def test_unknown_data_set_is_refused(arguments, near):
     with pytest.raises(UnknownNameError, match=f"Did you mean '{near}'"):
         load(*arguments)
+
+
+def test_options_of_events_are_refused_for_images():
+    with pytest.raises(TypeError, match=r"steps, by: options of event sets \(.*nmnist.*\); 'digits' holds images"):
+        load("digits", steps=10, by="count")
 
 
 def test_unknown_scale_is_refused():
