@@ -8,16 +8,18 @@ from typing import Any
 from lava_snnlearn.checks import known_name
 from lava_snnlearn.methods.base import Loss, Method, Preset, StepResult
 from lava_snnlearn.methods.bptt import BPTT
+from lava_snnlearn.methods.dsr import DSR
 from lava_snnlearn.methods.ottt import OTTT
+from lava_snnlearn.methods.rate_bp import RateBP
 from lava_snnlearn.methods.sltt import SLTT
 
-__all__ = ["BPTT", "METHODS", "OTTT", "SLTT", "Loss", "Method", "Preset", "StepResult", "get"]
+__all__ = ["BPTT", "DSR", "METHODS", "OTTT", "SLTT", "Loss", "Method", "Preset", "RateBP", "StepResult", "get"]
 
-METHODS: dict[str, type[Any]] = {"bptt": BPTT, "ottt": OTTT, "sltt": SLTT}
+METHODS: dict[str, type[Any]] = {"bptt": BPTT, "dsr": DSR, "ottt": OTTT, "rate_bp": RateBP, "sltt": SLTT}
 
 
 def get(name: str, **options: Any) -> Method:
-    """A method by name ("bptt", "ottt", "sltt") with its options.
+    """A method by name ("bptt", "dsr", "ottt", "rate_bp", "sltt") with its options.
 
     Raises:
         UnknownNameError: unknown method or option; the message gives the nearest valid one.

@@ -94,6 +94,14 @@ class Loss:
         return total
 
 
+def loss_over_time(loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, y: Tensor) -> Tensor:
+    """Sum of the loss of every step, for outputs [T, B, classes]; scalar."""
+    if isinstance(loss, Loss):
+        # Each step's loss is a mean over equally many samples, so their sum is T times the mean over all.
+        return len(outputs) * loss(outputs.flatten(0, 1), y.repeat(len(outputs)))
+    return torch.stack([loss(now, y) for now in outputs.unbind(0)]).sum()
+
+
 def check_loss(loss: Any) -> None:
     """Raise TypeError if ``loss`` cannot be called, or is a class."""
     if isinstance(loss, type) or not callable(loss):
@@ -110,7 +118,7 @@ def check_method(method: Any) -> None:
 
 
 def check_batch(network: Network, x: Tensor, y: Tensor) -> Tensor:
-    """Encoded input [T, B, n] of a training batch; raises ValueError where samples and labels do not fit the network,
+    """Encoded input [T, B, *input shape] of a training batch; raises ValueError where samples and labels do not fit the network,
     TypeError where one of them is no tensor."""
     signal = network.encode(x)
     tensor("labels", y)

@@ -1,13 +1,14 @@
-"""The *instant* and *trace* engines: one walk through time whose backward is run and freed at each step.
+"""The *instant* and *trace* engines: a walk through time whose backward is run and freed piece by piece.
 
-Both keep no graph from one step to the next (the membrane is detached), so memory does not depend on T. Per step, with
-delta the loss gradient that comes down through the layers of this step only (online_and_bptt spec, 1.1 and 2.1)::
+No graph reaches from one step to another (the membrane is detached), so memory is set by the length of the pieces and not by T.
+Per step, with delta the loss gradient that comes down through the layers of this step only (online_and_bptt spec, 1.1 and 2.1)::
 
     g[t]   = phi'(u[t]) W_next^T g_next[t]
     grad W += g[t] s_pre[t]^T          instant (SLTT)
     grad W += g[t] a_pre[t]^T          trace (OTTT), a[t] = lam a[t-1] + s[t]
 
-The trace engine leaves all forward values as they are and replaces only the operand of the weight gradient.
+Since nothing goes back in time, all steps of a piece share one product per layer, forward and backward. The trace engine leaves
+all forward values as they are and replaces only the operand of the weight gradient.
 """
 
 from __future__ import annotations
@@ -18,12 +19,19 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from lava_snnlearn.methods.base import Loss, StepResult, check_batch
-from lava_snnlearn.networks.layers import Readout, SpikingLayer
+from lava_snnlearn.checks import whole_number
+from lava_snnlearn.methods.base import Loss, StepResult, check_batch, loss_over_time
+from lava_snnlearn.networks.event_products import Traced, bias_gradient, traced_sparse_linear, worthwhile
+from lava_snnlearn.networks.layers import Neurons, Readout, SpikingLayer
 from lava_snnlearn.networks.network import Network
-from lava_snnlearn.neurons.lif import step
+from lava_snnlearn.networks.synapse import Synapse
+from lava_snnlearn.networks.walk import Walk
+from lava_snnlearn.neurons.fused import integrate, leaky_sum
+
+CHUNK = 8
+"""Steps per piece where the user sets none: enough rows for an efficient product, few enough to keep memory near one step's."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +49,19 @@ class TraceOptions:
     bias: bool = True
 
 
+def check_chunk(chunk: Any) -> None:
+    """Raise where a number of steps per piece is not whole (TypeError) or below 1 (ValueError)."""
+    if whole_number("chunk", chunk) < 1:
+        raise ValueError(f"chunk is {chunk}; a piece of time has at least 1 step")
+
+
 def run_online(
     network: Network,
     x: Tensor,
     y: Tensor,
     loss: Loss,
     *,
+    chunk: int = CHUNK,
     trace: TraceOptions | None = None,
     steps: Collection[int] | None = None,
     on_step: Callable[[], None] | None = None,
@@ -56,119 +71,230 @@ def run_online(
     Args:
         network, x, y: as in :meth:`lava_snnlearn.methods.base.Method.gradients`.
         loss: loss per step, divided by T here.
+        chunk: steps per piece; it sets time and memory, not the result.
         trace: None is the instant engine, otherwise the trace engine.
         steps: time steps that have a backward (SLTT-K); None means all. The others run without graph.
-        on_step: called after each step's backward; it may change the parameters (the engine then takes the new ones).
+        on_step: called after each step's backward; it may change the parameters (the engine then takes the new ones). Pieces are
+            single steps then.
+
+    Raises:
+        ValueError: a network with batch norm over time, samples or labels that do not fit.
     """
     signal = check_batch(network, x, y)
+    refuse_norm_over_time(network)
     total = network.steps
-    walk = _Walk(network, signal.shape[1], trace)
-    outputs = torch.zeros(signal.shape[1], network.classes, dtype=signal.dtype, device=signal.device)
+    walk = Walk(network, signal, gradient="instant", leaves=True) if trace is None else TraceWalk(network, signal, trace)
+    outputs: Tensor | None = None
     loss_sum = torch.zeros((), dtype=signal.dtype, device=signal.device)
-    for t in range(total):
-        learns = steps is None or t in steps
+    for length, learns in _plan(walk, 1 if on_step is not None else chunk, steps):
         with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
-            output = walk.advance(signal[t])
-            loss_now = loss(output, y) / total
+            output = walk.advance(length)
+            loss_now = loss_over_time(loss, output, y) / total
         if learns:
             loss_now.backward()
-        outputs += output.detach()
+        outputs = network.readout.collect(output.detach(), outputs)
         loss_sum += loss_now.detach()
         if on_step is not None:
             walk.flush()
             on_step()
-            walk.refresh()
     walk.flush()
-    return StepResult(loss_sum.item(), outputs, walk.spike_rate(total))
+    assert outputs is not None
+    return StepResult(loss_sum.item(), outputs, walk.spike_rate())
 
 
-class _Walk:
-    """State of one batch on its way through time: membranes, traces and the weights in effect."""
-
-    def __init__(self, network: Network, batch: int, trace: TraceOptions | None) -> None:
-        self.network, self.trace = network, trace
-        self.masks = network.dropout_masks(batch)
-        layers = network.spiking_layers
-        self.membranes: list[Tensor | None] = [None] * len(layers)
-        self.traces: list[Tensor | None] = [None] * (len(layers) + 1)
-        self.bias_traces = [0.0] * len(layers)
-        self.spikes = torch.zeros((), dtype=torch.float64)
-        self.neurons = batch * sum(layer.outputs for layer in layers)
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Take the weights in effect from the parameters.
-
-        A trained standardised weight is cut off here and becomes a leaf: its gradient adds up over the steps and goes
-        through the standardisation once, in :meth:`flush`, not T times.
-        """
-        self.sources = [layer.effective_weight() for layer in self.network.spiking_layers]
-        self.leaves = [
-            source.detach().requires_grad_() if layer.standardise is not None and source.requires_grad else source
-            for layer, source in zip(self.network.spiking_layers, self.sources, strict=True)
-        ]
-
-    def flush(self) -> None:
-        """Carry the gradients gathered on standardised weights on to the parameters."""
-        for source, leaf in zip(self.sources, self.leaves, strict=True):
-            if leaf is not source and leaf.grad is not None:
-                source.backward(leaf.grad)
-                leaf.grad = None
-
-    def advance(self, x: Tensor) -> Tensor:
-        """One time step for input x [B, n]; returns the readout [B, classes]."""
-        signal = x
-        for index, layer in enumerate(self.network.spiking_layers):
-            current = layer.normalise(self._current(index, layer, signal))
-            state = step(layer.neuron, self.membranes[index], current)
-            self.membranes[index] = state.membrane.detach()
-            self.spikes += state.spike.detach().sum().double().cpu()
-            mask = self.masks[index]
-            signal = state.spike if mask is None else state.spike * mask
-        return self._read(signal)
-
-    def _current(self, index: int, layer: SpikingLayer, signal: Tensor) -> Tensor:
-        scaled = signal if layer.input_gain == 1.0 else signal * layer.input_gain
-        weight = self.leaves[index]
-        if self.trace is None:
-            return F.linear(scaled, weight, layer.bias)
-        lam = layer.neuron.lam
-        self.bias_traces[index] = 1.0 + lam * self.bias_traces[index]
-        operand = self._follow(index, scaled, lam) if index or self.trace.first_layer else scaled.detach()
-        return _TracedLinear.apply(scaled, operand, weight, layer.bias, self.bias_traces[index] if self.trace.bias else 1.0)
-
-    def _read(self, signal: Tensor) -> Tensor:
-        readout: Readout = self.network.readout
-        if self.trace is None or not self.trace.readout:
-            return readout(signal)
-        scaled = signal * readout.input_gain
-        operand = self._follow(len(self.membranes), scaled, self.network.spiking_layers[-1].neuron.lam)
-        return _TracedLinear.apply(scaled, operand, readout.weight, readout.bias, 1.0)
-
-    def _follow(self, index: int, signal: Tensor, lam: float) -> Tensor:
-        before = self.traces[index]
-        now = signal.detach() if before is None else lam * before + signal.detach()
-        self.traces[index] = now
-        return now
-
-    def spike_rate(self, steps: int) -> float:
-        """Spikes per neuron and step so far."""
-        return float(self.spikes) / (self.neurons * steps)
+def refuse_norm_over_time(network: Network) -> None:
+    """Raise ValueError for a norm that needs the whole sequence, which an online method never has."""
+    if network.training and any(population.norm_name == "bn_time" for population in network.populations):
+        raise ValueError(
+            "norm='bn_time' needs the whole sequence; train with BPTT or a rate-based method, or use norm='bn_step' or 'sws' with "
+            "online methods"
+        )
 
 
-class _TracedLinear(torch.autograd.Function):
-    """x W^T + b, whose weight gradient uses ``operand`` in place of x and whose bias gradient is scaled by ``bias_gain``."""
+def _plan(walk: Walk, chunk: int, steps: Collection[int] | None) -> Any:
+    """(length, has a backward) of the pieces: those with a backward are single steps where only some have one."""
+    if steps is None:
+        yield from ((length, True) for length in walk.pieces(chunk))
+        return
+    chosen = sorted(steps)
+    while walk.elapsed < walk.steps:
+        ahead = next((t for t in chosen if t >= walk.elapsed), walk.steps)
+        if ahead == walk.elapsed:
+            yield 1, True
+        else:
+            yield min(chunk, ahead - walk.elapsed, walk.network.longest_piece), False
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, operand: Tensor, weight: Tensor, bias: Tensor, bias_gain: float) -> Tensor:
-        ctx.save_for_backward(operand, weight)
-        ctx.bias_gain = bias_gain
+
+class TraceWalk(Walk):
+    """The instant walk whose synapses learn from presynaptic traces.
+
+    ``traces`` are those of the neurons' own spikes, ``heard`` those that a synapse follows of what it reads (the data, or spikes
+    whose trace decays otherwise), each at the last step; ``piece`` and ``known`` hold whole pieces.
+    """
+
+    def __init__(self, network: Network, signal: Tensor, options: TraceOptions) -> None:
+        super().__init__(network, signal, gradient="instant", leaves=True)
+        self.options = options
+        self.first, self.last = network.layers[0], network.populations[-1]
+        # A static frame's trace is the frame times a number, unless something between product and neuron learns without it.
+        plain = isinstance(self.first, SpikingLayer) and self.first.batch_norm is None and self.first.recurrent is None
+        self.shortcut = self.static and plain and network.feedback is None and options.first_layer == options.bias
+        if self.static and not self.shortcut:
+            self.signal, self.static = signal, False
+        self.traces: dict[nn.Module, Tensor] = {}
+        self.heard: dict[nn.Module, Tensor] = {}
+        self.piece: dict[nn.Module, Tensor] = {}
+        self.past_traces: dict[nn.Module, Tensor] = {}
+        self.known: dict[int, tuple[Tensor, Tensor, float]] = {}
+
+    def advance(self, length: int) -> Tensor:
+        """As in Walk; the traces known of the last piece's signals are forgotten."""
+        self.known = {}
+        return super().advance(length)
+
+    def fire(self, population: nn.Module, current: Tensor, fresh: bool = False) -> Tensor:
+        """As in Walk; the trace of the spikes that are sent is known then, worth and mask included."""
+        assert isinstance(population, Neurons)
+        spikes = super().fire(population, current, fresh)
+        if population in self.piece:
+            drive = population.neuron.drive(population.neuron.threshold)
+            trace = self._valued(self.piece.pop(population), drive.amplitude, self.masks[population])
+            self.known[id(spikes)] = (spikes, trace, population.neuron.lam)
+        return spikes
+
+    def recall(self, feedback: Synapse, delay: int) -> Tensor:
+        """As in Walk, with the trace of what is recalled."""
+        spikes = super().recall(feedback, delay)
+        if feedback not in self.past_traces:
+            self.past_traces[feedback] = torch.zeros_like(self.past[feedback])
+        self.known[id(spikes)] = (spikes, self.past_traces[feedback][: self.length], self._lam(feedback))
+        return spikes
+
+    def remember(self, feedback: Synapse, spikes: Tensor) -> None:
+        """As in Walk, with the trace."""
+        super().remember(feedback, spikes)
+        trace = self._trace(feedback, spikes)
+        self.past_traces[feedback] = torch.cat([self.past_traces[feedback][self.length :], trace])
+
+    def read(self, readout: Readout, signal: Tensor) -> Tensor:
+        """The readout, which learns from traces only if asked to."""
+        return self._map(readout, signal) if self.options.readout else super().read(readout, signal)
+
+    def _map(self, synapse: Synapse, signal: Tensor) -> Tensor:
+        if self.shortcut and signal is self.data:
+            return super()._map(synapse, signal)
+        is_readout, is_data = isinstance(synapse, Readout), signal is self.data
+        gains = self._gains(self._lam(synapse)) if self.options.bias and not is_readout else None
+        prepared, weight = synapse.prepare(signal), self.weight(synapse)
+        if is_data and synapse.geometry is None and worthwhile(prepared):
+            flat = self._map_events(synapse, prepared.flatten(1), weight, gains)
+        else:
+            operand = signal if is_data and not self.options.first_layer else self._trace(synapse, signal)
+            traced = prepared.detach() if operand is signal else synapse.prepare(operand)
+            flat = _TracedMap.apply(prepared, traced, weight, synapse.bias, gains, synapse)
+        return flat.view(*signal.shape[: signal.dim() - len(synapse.source)], *synapse.shape)
+
+    def _map_events(self, synapse: Synapse, events: Tensor, weight: Tensor, gains: Tensor | None) -> Tensor:
+        """Sparse data: their trace is not sparse, so the trace is moved to the other factor of the gradient."""
+        lam = self._lam(synapse) if self.options.first_layer else 0.0
+        before = self.heard.get(synapse)
+        past = torch.zeros_like(events[: self.batch]) if before is None else before
+        keep = lam ** torch.arange(self.length - 1, -1, -1, dtype=events.dtype)
+        self.heard[synapse] = lam**self.length * past + torch.tensordot(keep, events.view(self.length, self.batch, -1), 1)
+        return traced_sparse_linear(events, weight, synapse.bias, Traced(lam, past, gains))
+
+    def _trace(self, synapse: Synapse, signal: Tensor) -> Tensor:
+        """The trace of a signal: known from the neurons that sent it, or followed here."""
+        known = self.known.get(id(signal))
+        lam = self._lam(synapse)
+        if known is not None and known[2] == lam:
+            return known[1]
+        trace = leaky_sum(signal.detach(), lam, self.heard.get(synapse))
+        self.heard[synapse] = trace[-1]
+        return trace
+
+    def _lam(self, synapse: Synapse) -> float:
+        """Leak factor of the neurons that a synapse drives; networks with blocks have the same everywhere."""
+        neurons = synapse if isinstance(synapse, SpikingLayer) else self.last
+        return float(neurons.neuron.lam)
+
+    def _gains(self, lam: float) -> Tensor:
+        """The trace of a constant 1, k[t] = sum_{j <= t} lam^j, at the steps of this piece."""
+        like = self.network.readout.weight
+        t = torch.arange(self.elapsed, self.elapsed + self.length, dtype=torch.float64)
+        gains = t + 1 if lam == 1 else (1 - lam ** (t + 1)) / (1 - lam)
+        return gains.to(like.device, like.dtype)
+
+    def _integrate(self, population: Neurons, current: Tensor, threshold: float, steps: int | None, donate: bool) -> Tensor:
+        assert isinstance(population, nn.Module)
+        heard = population is not self.last or self.options.readout or self.network.feedback is not None
+        lam = population.neuron.lam if heard and population.recurrent is None else None
+        weights = None
+        if steps is not None and self.shortcut and self.options.bias:
+            weights = self._gains(population.neuron.lam)
+        found = integrate(
+            population.neuron,
+            current,
+            self.membranes.get(population),
+            steps=steps,
+            gradient="instant",
+            time_weights=weights,
+            trace_lam=lam,
+            trace=self.traces.get(population) if lam is not None else None,
+            threshold=threshold,
+            donate=donate,
+        )
+        self.membranes[population] = found.membrane
+        if found.trace is not None:
+            self.piece[population] = found.trace
+            self.traces[population] = found.trace[-1]
+        return found.spike
+
+    def _recurrent_current(self, population: Neurons, before: Tensor) -> Tensor:
+        assert isinstance(population, nn.Module)
+        assert population.recurrent is not None
+        return _TracedMap.apply(before, self.past_traces[population], population.recurrent, None, None, _Dense())
+
+    def _remember_own(self, population: nn.Module, spike: Tensor) -> None:
+        super()._remember_own(population, spike)
+        assert isinstance(population, Neurons)
+        before = self.past_traces.get(population)
+        sent = spike.detach()
+        self.past_traces[population] = sent if before is None else population.neuron.lam * before + sent
+
+
+class _Dense:
+    """The map of a recurrent weight, with the interface of a synapse."""
+
+    def map(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x, weight, bias)
 
+    def operand_gradient(self, operand: Tensor, grad: Tensor) -> Tensor:
+        return grad.t() @ operand
+
+    def input_gradient(self, like: Tensor, weight: Tensor, grad: Tensor) -> Tensor:
+        return grad @ weight
+
+
+class _TracedMap(torch.autograd.Function):
+    """A synapse's map of x, whose weight gradient uses ``operand`` in place of x and whose bias gradient is weighted over time.
+
+    ``gains`` [steps] or None: x and the output have steps * B rows, time first.
+    """
+
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, Tensor | None, Tensor | None, None]:
-        operand, weight = ctx.saved_tensors
-        down = grad @ weight if ctx.needs_input_grad[0] else None
-        for_weight = grad.t() @ operand if ctx.needs_input_grad[2] else None
-        for_bias = ctx.bias_gain * grad.sum(0) if ctx.needs_input_grad[3] else None
-        return down, None, for_weight, for_bias, None
+    def forward(
+        ctx: Any, x: Tensor, operand: Tensor, weight: Tensor, bias: Tensor | None, gains: Tensor | None, synapse: Any
+    ) -> Tensor:
+        ctx.save_for_backward(operand, weight, gains)
+        ctx.synapse = synapse
+        result: Tensor = synapse.map(x, weight, bias)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        operand, weight, gains = ctx.saved_tensors
+        down = ctx.synapse.input_gradient(operand, weight, grad) if ctx.needs_input_grad[0] else None
+        for_weight = ctx.synapse.operand_gradient(operand, grad) if ctx.needs_input_grad[2] else None
+        for_bias = bias_gradient(grad, gains) if ctx.needs_input_grad[3] else None
+        return down, None, for_weight, for_bias, None, None

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lava_snnlearn.checks import flag, known_name
 from lava_snnlearn.methods.base import Loss, Preset, StepResult, check_loss
-from lava_snnlearn.methods.online_engine import TraceOptions, run_online
+from lava_snnlearn.methods.online_engine import CHUNK, TraceOptions, check_chunk, run_online
 from lava_snnlearn.networks.network import Network
 
 UPDATES = ("accumulate", "online")
@@ -33,12 +33,13 @@ class OTTT:
         trace_readout: the readout's gradient uses the trace although it has no memory (official code: True; inexact).
         trace_bias: the bias gradient uses the bias's trace sum_{j<=t} lam^j (official code: False).
         loss: per-step loss, divided by T.
+        chunk: time steps per matrix product (accumulating form). It sets memory and speed, not the result.
 
     ``OTTT.official()`` gives the official code's options; the defaults are the mathematically consistent form.
 
     Raises:
-        UnknownNameError: an unknown update.
-        TypeError: an option of the trace is no bool, loss is not callable.
+        UnknownNameError: an unknown update. ValueError: chunk < 1.
+        TypeError: an option of the trace is no bool, loss is not callable, chunk is not whole.
     """
 
     update: str = "accumulate"
@@ -46,6 +47,7 @@ class OTTT:
     trace_readout: bool = False
     trace_bias: bool = True
     loss: Loss = field(default_factory=Loss)
+    chunk: int = CHUNK
     name = "ottt"
 
     def __post_init__(self) -> None:
@@ -53,6 +55,7 @@ class OTTT:
         for option in ("trace_first_layer", "trace_readout", "trace_bias"):
             flag(option, getattr(self, option))
         check_loss(self.loss)
+        check_chunk(self.chunk)
 
     @classmethod
     def official(cls, update: str = "accumulate") -> OTTT:
@@ -81,4 +84,5 @@ class OTTT:
         the way; without it the gradients of all steps add up, as in the accumulating form.
         """
         options = TraceOptions(self.trace_first_layer, self.trace_readout, self.trace_bias)
-        return run_online(network, x, y, self.loss, trace=options, on_step=on_step if self.update == "online" else None)
+        stepping = on_step if self.update == "online" else None
+        return run_online(network, x, y, self.loss, chunk=self.chunk, trace=options, on_step=stepping)

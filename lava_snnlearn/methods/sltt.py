@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lava_snnlearn.checks import flag, whole_number
 from lava_snnlearn.methods.base import Loss, Preset, StepResult, check_loss
-from lava_snnlearn.methods.online_engine import run_online
+from lava_snnlearn.methods.online_engine import CHUNK, check_chunk, run_online
 from lava_snnlearn.networks.network import Network
 from lava_snnlearn.neurons.lif import LIF
 from lava_snnlearn.neurons.surrogate import Triangle
@@ -29,21 +29,24 @@ class SLTT:
         k: number of time steps with a backward (SLTT-K), drawn without replacement from torch's generator; None means all.
         rescale: multiply SLTT-K's gradient by T/K, which makes it an unbiased estimate of SLTT's (official code: no).
         loss: per-step loss, divided by T (not by K).
+        chunk: time steps per matrix product. It sets memory and speed, not the result.
 
     Raises:
-        ValueError: k < 1, or (in gradients) k greater than the network's steps. TypeError: k is not whole, rescale no bool,
+        ValueError: k < 1, chunk < 1, or (in gradients) k greater than the network's steps. TypeError: k or chunk is not whole, rescale no bool,
             loss not callable.
     """
 
     k: int | None = None
     rescale: bool = False
     loss: Loss = field(default_factory=Loss)
+    chunk: int = CHUNK
     name = "sltt"
     optimiser_every = "batch"
 
     def __post_init__(self) -> None:
         flag("rescale", self.rescale)
         check_loss(self.loss)
+        check_chunk(self.chunk)
         if self.k is not None and whole_number("k", self.k) < 1:
             raise ValueError(f"k is {self.k}; SLTT-K needs at least 1 step with a backward (None: all steps)")
 
@@ -61,12 +64,12 @@ class SLTT:
         """Add SLTT's gradient to ``.grad``. x: [B, n] or [T, B, n] float; y: int64 [B]. ``on_step`` is not used."""
         total = network.steps
         if self.k is None or self.k == total:
-            return run_online(network, x, y, self.loss)
+            return run_online(network, x, y, self.loss, chunk=self.chunk)
         if self.k > total:
             raise ValueError(f"k is {self.k}, but the network has {total} steps; choose k in 1..{total}")
         chosen = set(torch.randperm(total)[: self.k].tolist())
         before = {name: p.grad.clone() for name, p in network.named_parameters() if self.rescale and p.grad is not None}
-        result = run_online(network, x, y, self.loss, steps=chosen)
+        result = run_online(network, x, y, self.loss, chunk=self.chunk, steps=chosen)
         if self.rescale:
             for name, parameter in network.named_parameters():
                 if parameter.grad is not None:

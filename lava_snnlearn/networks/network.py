@@ -1,36 +1,46 @@
-"""A feed-forward spiking network: layers of (linear map + norm + neuron) and a non-spiking readout."""
+"""A spiking network: a body of layers and blocks, and a non-spiking readout."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from lava_snnlearn import distributed
 from lava_snnlearn.checks import known_name, real_number, tensor, whole_number
 from lava_snnlearn.data.encoders import ENCODINGS, encode
-from lava_snnlearn.networks.layers import Readout, SpikingLayer
+from lava_snnlearn.networks.layers import Neurons, Readout, SpikingLayer
+from lava_snnlearn.networks.synapse import Shape, Synapse
+from lava_snnlearn.networks.walk import Walk
 from lava_snnlearn.neurons.lif import NeuronState, run
+
+PREDICT_STEPS = 32
+"""Steps that ``predict`` walks over at a time, so that long samples need no more memory than short ones."""
 
 
 class Simulation(NamedTuple):
-    """All steps of a forward pass: ``outputs`` [T, B, classes]; ``layers`` one NeuronState of [T, B, n] per spiking layer."""
+    """All steps of a forward pass: ``outputs`` [T, B, classes]; ``layers`` one NeuronState of [T, B, *shape] per population."""
 
     outputs: Tensor
     layers: list[NeuronState]
 
 
 class Network(nn.Module):
-    """Spiking layers and a readout, simulated for ``steps`` time steps from rest.
+    """Spiking layers or blocks and a readout, simulated for ``steps`` time steps from rest.
 
     Args:
-        layers: spiking layers in order.
+        layers: the body in order: :class:`~lava_snnlearn.networks.layers.SpikingLayer`, residual blocks, synapses, populations.
         readout: the non-spiking readout.
         steps: number of time steps T of a sample.
         encoding: how a static sample [B, n] becomes T steps: "direct" (the frame at every step), "rate" (Bernoulli spikes,
             values in [0, 1]) or "latency" (one spike, early for large values). Sequences [T, B, n] are taken as they are.
         dropout: probability that a neuron is silenced in training; one mask a sample, kept for all steps (OTTT).
+        feedback: a synapse from the last spikes of the body to the current of its first layer.
+        feedback_delay: steps that feedback takes, at least 1. Networks with a delay of the body's depth or more ("pipelined")
+            can be put on a chip, where every layer takes a step.
 
     Raises:
         ValueError: steps < 1, dropout outside [0, 1), layers that do not fit. TypeError: steps not whole, dropout no number.
@@ -39,12 +49,14 @@ class Network(nn.Module):
 
     def __init__(
         self,
-        layers: Sequence[SpikingLayer],
+        layers: Sequence[nn.Module],
         readout: Readout,
         *,
         steps: int = 6,
         encoding: str = "direct",
         dropout: float = 0.0,
+        feedback: Synapse | None = None,
+        feedback_delay: int = 1,
     ) -> None:
         super().__init__()
         steps = whole_number("steps", steps)
@@ -53,20 +65,26 @@ class Network(nn.Module):
         real_number("dropout", dropout)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout}; it must lie in [0, 1)")
-        if not layers:
-            raise ValueError("a network needs at least one spiking layer")
         self.layers = nn.ModuleList(layers)
         self.readout = readout
         self.steps, self.encoding, self.dropout = steps, known_name("encoding", encoding, ENCODINGS), float(dropout)
-        fan_ins = [layer.weight.shape[1] for layer in [*layers[1:], readout]]
-        for index, (layer, fan_in) in enumerate(zip(layers, fan_ins, strict=True)):
-            if layer.outputs != fan_in:
-                raise ValueError(f"layer {index} has {layer.outputs} neurons, but what follows expects {fan_in} inputs")
+        if not self.populations:
+            raise ValueError("a network needs at least one spiking layer")
+        _check_chain(layers, readout)
+        self.feedback, self.feedback_delay = feedback, whole_number("feedback_delay", feedback_delay)
+        if feedback is not None:
+            _check_feedback(layers, readout, feedback, self.feedback_delay)
+
+    @property
+    def input_shape(self) -> Shape:
+        """Shape of one frame: (n,) or (C, H, W)."""
+        shape: Shape = self.layers[0].source
+        return shape
 
     @property
     def inputs(self) -> int:
         """Number of input channels."""
-        return int(self.spiking_layers[0].weight.shape[1])
+        return math.prod(self.input_shape)
 
     @property
     def classes(self) -> int:
@@ -74,19 +92,33 @@ class Network(nn.Module):
         return self.readout.outputs
 
     @property
+    def populations(self) -> list[Any]:
+        """Every module that holds neurons, in the order of the forward pass."""
+        return [module for module in self.layers.modules() if isinstance(module, Neurons)]
+
+    @property
     def spiking_layers(self) -> list[SpikingLayer]:
-        """The spiking layers, typed."""
-        return list(self.layers)
+        """The layers of a plain chain (no residual blocks)."""
+        return [layer for layer in self.layers if isinstance(layer, SpikingLayer)]
+
+    @property
+    def longest_piece(self) -> int:
+        """Steps that can be walked over at once: feedback must not be asked for before it was sent."""
+        return self.feedback_delay if self.feedback is not None else self.steps
 
     def encode(self, x: Tensor) -> Tensor:
-        """Time-first input [T, B, n] of x, which is [B, n] (static) or [T, B, n]; checked for shape, dtype, NaN and infinity.
+        """Time-first input [T, B, *input_shape] of x, checked for shape, dtype, NaN and infinity.
 
-        Random codes draw from torch's generator in training mode and from a fixed seed in eval mode.
+        x is [B, n] (static), [T, B, n], or either with n in the form of the input shape. A static sample under the direct code is
+        spread over time as a view. Random codes draw from torch's generator in training mode and from a fixed seed in eval mode.
 
         Raises:
             ValueError: another shape or dtype than the network's, NaN or infinity. TypeError: x is no tensor.
         """
         tensor("input", x)
+        shape = self.input_shape
+        if len(shape) == 3 and x.dim() in (4, 5) and tuple(x.shape[-3:]) == shape:
+            x = x.flatten(-3)
         if x.dim() not in (2, 3) or x.shape[-1] != self.inputs or (x.dim() == 3 and x.shape[0] != self.steps):
             raise ValueError(
                 f"input has shape {tuple(x.shape)}; this network takes [batch, {self.inputs}] or "
@@ -100,39 +132,109 @@ class Network(nn.Module):
             )
         if not bool(torch.isfinite(x).all()):
             raise ValueError("input holds NaN or infinite values; clean or drop these samples")
-        return x if x.dim() == 3 else encode(x, self.steps, self.encoding, seed=None if self.training else 0)
+        if x.dim() == 2:
+            x = self._spread(x)
+        return x if len(shape) == 1 else x.unflatten(-1, shape)
+
+    def _spread(self, x: Tensor) -> Tensor:
+        if self.encoding == "rate" and self.training:
+            # Codes of a joined batch draw for all of it, so that the draws do not depend on the number of processes.
+            draws = distributed.draw(lambda n: torch.rand((self.steps, n, x.shape[1]), dtype=x.dtype, device=x.device), len(x), 1)
+            return encode(x, self.steps, self.encoding, draws=draws)
+        return encode(x, self.steps, self.encoding, seed=0)
 
     def dropout_masks(self, batch: int) -> list[Tensor | None]:
-        """One mask [B, n] a layer, already divided by the keep rate; None outside of training or without dropout."""
+        """One mask [B, *shape] a population, already divided by the keep rate; None outside of training or without dropout."""
         if not (self.training and self.dropout):
-            return [None] * len(self.layers)
+            return [None] * len(self.populations)
         keep = 1 - self.dropout
         like = self.readout.weight
-        return [
-            torch.bernoulli(torch.full((batch, layer.outputs), keep, dtype=like.dtype, device=like.device)) / keep
-            for layer in self.spiking_layers
-        ]
+
+        def mask(shape: Shape) -> Tensor:
+            def draw(samples: int) -> Tensor:
+                return torch.bernoulli(torch.full((samples, *shape), keep, dtype=like.dtype, device=like.device)) / keep
+
+            return distributed.draw(draw, batch)
+
+        return [mask(population.shape) for population in self.populations]
+
+    def respond(self, signal: Any, walk: Any) -> Any:
+        """What the body and the readout make of a signal on a walk."""
+        extra = None
+        if self.feedback is not None:
+            extra = walk.synapse(self.feedback, walk.recall(self.feedback, self.feedback_delay))
+        for index, layer in enumerate(self.layers):
+            signal = layer.respond(signal, walk) if index or extra is None else layer.respond(signal, walk, extra)
+        if self.feedback is not None:
+            walk.remember(self.feedback, signal)
+        return walk.read(self.readout, signal)
 
     def simulate(self, x: Tensor) -> Simulation:
-        """Forward pass over all steps, layer by layer, with graph where gradients are enabled; x as in :meth:`encode`."""
-        signal = self.encode(x)
-        masks = self.dropout_masks(signal.shape[1])
-        states = []
-        for layer, mask in zip(self.spiking_layers, masks, strict=True):
-            states.append(run(layer.neuron, layer(signal)))
-            signal = states[-1].spike if mask is None else states[-1].spike * mask
-        return Simulation(self.readout(signal), states)
+        """Forward pass by the plain equations that keeps every state, with graph where gradients are enabled."""
+        walk = _Recording(self, self.encode(x))
+        outputs = torch.cat([walk.advance(length) for length in walk.pieces(None)])
+        columns = [walk.states[population] for population in self.populations]
+        return Simulation(outputs, [NeuronState(*map(torch.cat, zip(*states, strict=True))) for states in columns])
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Readout of every step, [T, B, classes]."""
-        return self.simulate(x).outputs
+    def forward(self, x: Tensor, *, chunk: int | None = None) -> Tensor:
+        """Readout of every step, [T, B, classes]; computed ``chunk`` steps at a time (None: all at once)."""
+        walk = Walk(self, self.encode(x))
+        return torch.cat([walk.advance(length) for length in walk.pieces(chunk)])
 
     @torch.no_grad()
-    def predict(self, x: Tensor) -> Tensor:
-        """Class of each sample, int64 [B], in eval mode."""
+    def answer(self, x: Tensor) -> Tensor:
+        """The readout collected over time [B, classes], in eval mode, in memory that does not grow with T."""
         was_training = self.training
         self.eval()
         try:
-            return self.forward(x).sum(0).argmax(1)
+            walk = Walk(self, self.encode(x), leaves=True)
+            total: Tensor | None = None
+            for length in walk.pieces(PREDICT_STEPS):
+                total = self.readout.collect(walk.advance(length), total)
+            assert total is not None
+            return total
         finally:
             self.train(was_training)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Class of each sample, int64 [B], in eval mode."""
+        return self.answer(x).argmax(1)
+
+
+class _Recording(Walk):
+    """Keeps spikes, potentials and membranes of every step."""
+
+    def __init__(self, network: Network, signal: Tensor) -> None:
+        super().__init__(network, signal)
+        self.states: dict[nn.Module, list[NeuronState]] = {population: [] for population in network.populations}
+
+    def _integrate(self, population: Any, current: Tensor, threshold: float, steps: int | None, donate: bool) -> Tensor:
+        whole = current if steps is None else current.expand(steps, *current.shape)
+        state = run(population.neuron, whole, self.membranes.get(population), threshold)
+        self.states[population].append(state)
+        self.membranes[population] = state.membrane[-1]
+        return state.spike
+
+
+def _check_chain(layers: Sequence[nn.Module], readout: Readout) -> None:
+    """Whether each module reads what the one before sends (all have ``shape``, those with synapses ``source``)."""
+    for index, (layer, following) in enumerate(zip(layers, [*layers[1:], readout], strict=True)):
+        sent, heard = layer.shape, getattr(following, "source", following.shape)
+        if sent != heard:
+            raise ValueError(
+                f"layer {index} has {math.prod(sent)} neurons, but what follows expects {math.prod(heard)} inputs "
+                f"(shapes {sent} and {heard})"
+            )
+
+
+def _check_feedback(layers: Sequence[nn.Module], readout: Readout, feedback: Synapse, delay: int) -> None:
+    first = layers[0]
+    if not isinstance(first, SpikingLayer):
+        raise ValueError("feedback goes to the current of a SpikingLayer; the first layer of this network is another block")
+    if feedback.shape != first.shape or feedback.source != readout.source:
+        raise ValueError(
+            f"feedback from {feedback.source} to {feedback.shape} does not fit a body that sends {readout.source} and begins with "
+            f"neurons of shape {first.shape}"
+        )
+    if delay < 1:
+        raise ValueError(f"feedback_delay is {delay}; feedback takes at least 1 step")

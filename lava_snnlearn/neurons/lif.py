@@ -23,6 +23,15 @@ from lava_snnlearn.neurons.surrogate import Sigmoid, Surrogate
 RESETS = ("subtract", "zero")
 
 
+class Drive(NamedTuple):
+    """u[t] = lam v[t-1] + gain (I[t] + bias), v[-1] = start, and a spike is worth ``amplitude`` to its targets."""
+
+    gain: float = 1.0
+    bias: float = 0.0
+    start: float = 0.0
+    amplitude: float = 1.0
+
+
 @dataclass(frozen=True)
 class LIF:
     """Parameters of a leaky integrate-and-fire population.
@@ -68,6 +77,15 @@ class LIF:
         """Factor on the membrane per step, 1 - leak."""
         return 1.0 - self.leak
 
+    @property
+    def trains_threshold(self) -> bool:
+        """Whether the threshold is a parameter of the layer (see :mod:`lava_snnlearn.neurons.dsr`), not a constant."""
+        return False
+
+    def drive(self, threshold: float) -> Drive:
+        """How the neuron uses its current and what its spikes are worth, at this threshold."""
+        return Drive()
+
 
 def IF(threshold: float = 1.0, **options: object) -> LIF:  # noqa: N802 (the field's name)
     """Integrate-and-fire: a :class:`LIF` without leak. ``options`` are those of LIF but for leak."""
@@ -82,17 +100,23 @@ class NeuronState(NamedTuple):
     membrane: Tensor
 
 
-def step(neuron: LIF, membrane: Tensor | None, current: Tensor) -> NeuronState:
-    """One time step. ``membrane`` is v[t-1] (None: at rest), ``current`` is I[t]; any equal shapes; differentiable."""
+def step(neuron: LIF, membrane: Tensor | None, current: Tensor, threshold: float | None = None) -> NeuronState:
+    """One time step. ``membrane`` is v[t-1] (None: at rest), ``current`` is I[t]; any equal shapes; differentiable.
+
+    ``threshold``: instead of the neuron's own (thresholds that are trained).
+    """
+    level = neuron.threshold if threshold is None else threshold
     charged = current if membrane is None else neuron.lam * membrane + current
-    spike = neuron.surrogate.spike(charged - neuron.threshold)
+    spike = neuron.surrogate.spike(charged - level)
     cut = spike.detach() if neuron.detach_reset else spike
-    after = charged - neuron.threshold * cut if neuron.reset == "subtract" else charged * (1 - cut)
+    after = charged - level * cut if neuron.reset == "subtract" else charged * (1 - cut)
     return NeuronState(spike, charged, after)
 
 
-def run(neuron: LIF, current: Tensor) -> NeuronState:
-    """All time steps of ``current`` [T, B, ...] from rest; each field of the result is [T, B, ...].
+def run(neuron: LIF, current: Tensor, membrane: Tensor | None = None, threshold: float | None = None) -> NeuronState:
+    """All time steps of ``current`` [T, B, ...], from rest or from ``membrane`` [B, ...]; each field of the result is [T, B, ...].
+
+    The plain reference of the fused kernels.
 
     Raises:
         ValueError: no time step. TypeError: ``current`` is no tensor.
@@ -101,8 +125,7 @@ def run(neuron: LIF, current: Tensor) -> NeuronState:
     if current.dim() == 0 or len(current) == 0:
         raise ValueError(f"current has shape {tuple(current.shape)}; it must be [T, B, ...] with T at least 1 time step")
     states: list[NeuronState] = []
-    membrane: Tensor | None = None
     for now in current.unbind(0):
-        states.append(step(neuron, membrane, now))
+        states.append(step(neuron, membrane, now, threshold))
         membrane = states[-1].membrane
     return NeuronState(*(torch.stack(column) for column in zip(*states, strict=True)))

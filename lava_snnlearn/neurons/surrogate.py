@@ -93,6 +93,9 @@ class Rectangle(Surrogate):
 
 SURROGATES: dict[str, type[Surrogate]] = {"sigmoid": Sigmoid, "triangle": Triangle, "rectangle": Rectangle}
 
+FUSED: dict[type[Surrogate], int] = {Sigmoid: 0, Triangle: 1, Rectangle: 2}
+"""The surrogates that the fused kernels know, with their number there. A user's own kind is run by the plain torch loop."""
+
 
 def surrogate(kind: str, a: float | None = None) -> Surrogate:
     """A surrogate by name: "sigmoid", "triangle" or "rectangle"; ``a`` None takes its default.

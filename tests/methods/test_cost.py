@@ -15,12 +15,15 @@ from lava_snnlearn.networks import mlp
 SIZES = [24, 40, 32, 10]
 BATCH = 8
 STEPS = (2, 4, 8, 16, 32)
+CHUNK = 2
+LONG = (8, 64, 1000)
 
 
 class SavedTensors:
     """Bytes that autograd holds for the backward at one time: distinct storages that a saved tensor uses."""
 
-    def __init__(self) -> None:
+    def __init__(self, given: torch.Tensor) -> None:
+        self.given = given.untyped_storage().data_ptr()  # the caller's own data are no cost of the method
         self.uses: Counter[int] = Counter()
         self.live = self.peak = 0
 
@@ -35,6 +38,8 @@ class SavedTensors:
     def change(self, tensor: torch.Tensor, by: int) -> None:
         storage = tensor.untyped_storage()
         address = storage.data_ptr()
+        if address == self.given:
+            return
         was_used = self.uses[address] > 0
         self.uses[address] += by
         if was_used != (self.uses[address] > 0):
@@ -51,38 +56,53 @@ class _Held:
         self.meter.change(self.tensor, -1)
 
 
-def batch():
+def batch(steps=None):
+    """A static frame, or new frames at every step."""
     torch.manual_seed(1)
-    return torch.randn(BATCH, SIZES[0]), torch.arange(BATCH) % SIZES[-1]
+    shape = (BATCH, SIZES[0]) if steps is None else (steps, BATCH, SIZES[0])
+    return torch.randn(shape), torch.arange(BATCH) % SIZES[-1]
 
 
-def peak_bytes(method, norm, steps):
+def peak_bytes(method, norm, steps, frames=False):
     torch.manual_seed(0)
     network = mlp(SIZES, norm=norm, steps=steps)
-    with SavedTensors() as meter:
-        method.gradients(network, *batch())
+    x, y = batch(steps if frames else None)
+    with SavedTensors(x) as meter:
+        method.gradients(network, x, y)
     assert meter.live == 0, "everything is freed at the end"
     return meter.peak
 
 
 ONLINE = [
-    (SLTT(), "none"),
-    (SLTT(), "bn_step"),
-    (SLTT(k=2), "bn_step"),
-    (OTTT(), "none"),
-    (OTTT(), "sws"),
+    (SLTT(chunk=CHUNK), "none"),
+    (SLTT(chunk=CHUNK), "bn_step"),
+    (SLTT(k=1, chunk=CHUNK), "bn_step"),
+    (OTTT(chunk=CHUNK), "none"),
+    (OTTT(chunk=CHUNK), "sws"),
     (OTTT.official(), "sws"),
 ]
 
 
+@pytest.mark.parametrize("frames", [False, True], ids=["static", "frames"])
 @pytest.mark.parametrize(
     "method, norm", ONLINE, ids=[f"{method.name}-{number}-{norm}" for number, (method, norm) in enumerate(ONLINE)]
 )
-def test_memory_of_online_methods_is_constant_to_the_byte(method, norm):
-    peaks = {peak_bytes(method, norm, steps) for steps in STEPS}
+def test_memory_of_online_methods_is_constant_to_the_byte(method, norm, frames):
+    steps = [length for length in STEPS if length % method.chunk == 0 and length >= method.chunk]
+    peaks = {peak_bytes(method, norm, length, frames) for length in steps}
     assert len(peaks) == 1
     activations = 4 * BATCH * sum(SIZES[1:-1])
     assert peaks.pop() > activations, "the meter sees at least the potentials of one step"
+
+
+@pytest.mark.parametrize("method, norm", [(SLTT(), "none"), (OTTT(), "sws")], ids=["sltt", "ottt"])
+def test_memory_of_a_thousand_steps_is_that_of_a_chunk(method, norm):
+    assert len({peak_bytes(method, norm, steps, frames=True) for steps in LONG}) == 1
+
+
+def test_memory_is_set_by_the_chunk():
+    small, large = (peak_bytes(SLTT(chunk=chunk), "none", 32, frames=True) for chunk in (2, 16))
+    assert large > 4 * small
 
 
 @pytest.mark.parametrize("norm", ["none", "bn_step", "sws"])
@@ -94,27 +114,39 @@ def test_memory_of_bptt_is_linear(norm):
 
 
 def test_bptt_needs_more_than_the_online_methods():
-    assert peak_bytes(BPTT(), "sws", 16) > 3 * peak_bytes(OTTT(), "sws", 16)
+    assert peak_bytes(BPTT(), "sws", 16) > 3 * peak_bytes(OTTT(chunk=2), "sws", 16)
 
 
-def multiplications(method, norm, steps):
+def multiplications(method, norm, steps, frames):
     """Scalar multiplications of all matrix products of one call."""
     network = mlp(SIZES, norm=norm, steps=steps)
     counter = FlopCounterMode(display=False)
     with counter:
-        method.gradients(network, *batch())
+        method.gradients(network, *batch(steps if frames else None))
     return counter.get_total_flops() // 2  # a multiplication and an addition each
 
 
+@pytest.mark.parametrize("frames", [False, True], ids=["static", "frames"])
 @pytest.mark.parametrize("steps", [1, 6])
 @pytest.mark.parametrize(
     "method, norm, k",
-    [(BPTT(), "none", None), (SLTT(), "bn_step", None), (SLTT(k=1), "none", 1), (OTTT(), "none", None), (OTTT(), "sws", None)],
-    ids=["bptt", "sltt", "sltt-k", "ottt", "ottt-sws"],
+    [
+        (BPTT(), "none", None),
+        (SLTT(), "bn_step", None),
+        (SLTT(chunk=4), "none", None),
+        (SLTT(k=1), "none", 1),
+        (OTTT(), "none", None),
+        (OTTT(), "sws", None),
+        (OTTT(chunk=1), "none", None),
+    ],
+    ids=["bptt", "sltt", "sltt-4", "sltt-k", "ottt", "ottt-sws", "ottt-1"],
 )
-def test_matrix_products_are_those_of_the_cost_model(method, norm, k, steps):
-    """Forward n_l n_(l-1) a step; backward twice that, but for the data, which need no gradient; SLTT-K: at K steps only."""
+def test_matrix_products_are_those_of_the_cost_model(method, norm, k, steps, frames):
+    """Forward n_l n_(l-1) a step; backward twice that, but for the data, which need no gradient; SLTT-K: at K steps only.
+
+    The first layer of a static sample has one product forward and one backward in all.
+    """
     products = [before * after for before, after in itertools.pairwise(SIZES)]
-    forward, backward = sum(products), 2 * sum(products) - products[0]
-    expected = BATCH * (steps * forward + (k or steps) * backward)
-    assert multiplications(method, norm, steps) == expected
+    learned = k or steps
+    first = products[0] * (steps + learned if frames else 2)
+    assert multiplications(method, norm, steps, frames) == BATCH * (first + (steps + 2 * learned) * sum(products[1:]))

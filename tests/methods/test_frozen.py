@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lava_snnlearn.methods import BPTT, OTTT, SLTT
-from lava_snnlearn.methods.online_engine import _TracedLinear
+from lava_snnlearn.methods.online_engine import _TracedMap
 
 TRACES = [OTTT(update, *traces) for update in ("accumulate", "online") for traces in itertools.product((True, False), repeat=3)]
 METHODS = [BPTT(), BPTT(reduction="mean_logit"), SLTT(), SLTT(k=2), SLTT(k=2, rescale=True), *TRACES]
@@ -55,12 +55,29 @@ def test_a_frozen_standardised_layer_keeps_its_weights_while_the_others_learn(ma
     assert same == {name for name in before if name.startswith("layers.0.")}
 
 
+class Counting:
+    """A synapse that says which gradients are asked of it."""
+
+    def __init__(self):
+        self.asked = []
+
+    def input_gradient(self, *_):
+        self.asked.append("input")
+        return torch.ones(1)
+
+    def operand_gradient(self, *_):
+        self.asked.append("weight")
+        return torch.ones(1)
+
+
 @pytest.mark.parametrize("needed", list(itertools.product((True, False), repeat=3)), ids=str)
 def test_the_traced_map_computes_only_the_gradients_asked_for(needed):
     class Context:
-        saved_tensors = (torch.ones(2, 4), torch.ones(3, 4))
-        bias_gain = 2.0
-        needs_input_grad = (needed[0], False, needed[1], needed[2], False)
+        saved_tensors = (torch.ones(2, 4), torch.ones(3, 4), torch.full((1,), 2.0))
+        synapse = Counting()
+        needs_input_grad = (needed[0], False, needed[1], needed[2], False, False)
 
-    found = _TracedLinear.backward(Context, torch.ones(2, 3))
+    found = _TracedMap.backward(Context, torch.ones(2, 3))
     assert tuple(value is not None for value in found) == Context.needs_input_grad
+    assert Context.synapse.asked == [name for name, wanted in zip(("input", "weight"), needed, strict=False) if wanted]
+    assert found[3] is None or found[3].tolist() == [4.0, 4.0, 4.0]

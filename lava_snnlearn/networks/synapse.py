@@ -1,0 +1,224 @@
+"""Synapses: a linear map of spikes (dense, convolution or transposed convolution), with what surrounds it.
+
+    y = W * (gain pool(x)) + b
+
+``pool`` is an average pool of the spikes before the map, ``gain`` a fixed factor (2.74 behind standardised layers). Signals are
+[M, *source] with time and batch flattened into M.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lava_snnlearn.checks import whole_number
+from lava_snnlearn.networks.norms import ScaledWeightStandardisation
+from lava_snnlearn.neurons.lif import LIF
+
+if TYPE_CHECKING:
+    from lava_snnlearn.networks.walk import Walk
+
+Shape = tuple[int, ...]
+
+
+class Affine(NamedTuple):
+    """Real-valued weight and bias (float64) that a synapse applies to plain, pooled 0/1 spikes or to its input.
+
+    ``weight`` [n_out, n_in], or a kernel [C_out, C_in, kh, kw] ([C_in, C_out, kh, kw] if transposed); ``bias`` one an output
+    neuron (dense) or channel.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+
+class Geometry(NamedTuple):
+    """How a convolution walks: ``stride`` and ``padding`` in both directions; ``transposed`` enlarges instead of shrinking."""
+
+    kernel: int
+    stride: int
+    padding: int
+    transposed: bool = False
+
+    def side(self, n: int) -> int:
+        """Length of an output side for an input side of n."""
+        if self.transposed:
+            return (n - 1) * self.stride - 2 * self.padding + self.kernel + (self.stride - 1)
+        return (n + 2 * self.padding - self.kernel) // self.stride + 1
+
+
+def as_shape(where: str, source: int | Shape) -> Shape:
+    """(n,) or (C, H, W) of positive whole numbers.
+
+    Raises:
+        ValueError: another length, or a size below 1. TypeError: a size that is not whole.
+    """
+    sizes = source if isinstance(source, (tuple, list)) else (source,)
+    shape = tuple(whole_number(where, n) for n in sizes)
+    if len(shape) not in (1, 3) or min(shape) < 1:
+        raise ValueError(f"{where} is {shape}; give a number of neurons, or (channels, height, width), each at least 1")
+    return shape
+
+
+class Synapse(nn.Module):
+    """A linear map with trained weight and bias.
+
+    Args:
+        source: shape of what it reads: n, or (C, H, W).
+        outputs: neurons (dense) or channels (convolution).
+        kernel: side of the convolution's kernel; None is a dense map of the flattened source.
+        stride, padding: of the convolution; padding None keeps the size at stride 1 (kernel // 2).
+        transposed: a transposed convolution (output ``stride`` times as large), as feedback connections use.
+        pool: side of an average pool before the map (its stride as well); rows and columns that do not fill a pool are cut.
+        standardise: scaled weight standardisation with a trained gain.
+        input_gain: factor on the input.
+        bias: whether a bias is added.
+
+    Raises:
+        ValueError: sizes that do not fit, standardisation with one input. TypeError: sizes that are not whole.
+    """
+
+    def __init__(
+        self,
+        source: int | Shape,
+        outputs: int,
+        *,
+        kernel: int | None = None,
+        stride: int = 1,
+        padding: int | None = None,
+        transposed: bool = False,
+        pool: int = 1,
+        standardise: bool = False,
+        input_gain: float = 1.0,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.source = as_shape("source of a synapse", source)
+        self.pool, self.input_gain = whole_number("pool", pool), float(input_gain)
+        outputs = whole_number("outputs", outputs)
+        pooled = self._pooled()
+        self.geometry: Geometry | None = None
+        if kernel is None:
+            self.shape: Shape = (outputs,)
+            size: Shape = (outputs, math.prod(pooled))
+        else:
+            self.geometry = _geometry(kernel, stride, padding, transposed, pooled)
+            self.shape = (outputs, *(self.geometry.side(n) for n in pooled[1:]))
+            channels = (pooled[0], outputs) if transposed else (outputs, pooled[0])
+            size = (*channels, kernel, kernel)
+        if min(self.shape) < 1:
+            raise ValueError(f"a synapse from {self.source} (pool {self.pool}) with kernel {kernel} has no output: {self.shape}")
+        if standardise and (transposed or math.prod(size[1:]) < 2):
+            what = "a transposed kernel" if transposed else f"{math.prod(size[1:])} input a neuron"
+            raise ValueError(
+                f"a synapse with {what} cannot be standardised (norm='sws'): the variance of the weights of a neuron needs at "
+                "least 2 inputs. Use norm='none' or 'bn_step'."
+            )
+        self.weight = nn.Parameter(torch.empty(size))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self.standardise = ScaledWeightStandardisation(outputs) if standardise else None
+        nn.init.kaiming_normal_(self.weight)
+
+    def _pooled(self) -> Shape:
+        if self.pool == 1:
+            return self.source
+        if self.pool < 1 or len(self.source) != 3 or min(self.source[1:]) < self.pool:
+            raise ValueError(f"pool is {self.pool}; it needs a source (channels, height, width) at least as large, not {self.source}")
+        return (self.source[0], self.source[1] // self.pool, self.source[2] // self.pool)
+
+    @property
+    def outputs(self) -> int:
+        """Number of target neurons."""
+        return math.prod(self.shape)
+
+    def effective_weight(self) -> Tensor:
+        """Weight after standardisation; the parameter itself where there is none."""
+        return self.weight if self.standardise is None else self.standardise(self.weight)
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """[..., *source] to [M, *pooled source], pooled and multiplied by the gain (M: all leading dimensions)."""
+        flat = x.flatten(0, x.dim() - len(self.source) - 1) if x.dim() > len(self.source) + 1 else x
+        if self.pool > 1:
+            flat = F.avg_pool2d(flat, self.pool)
+        return flat if self.input_gain == 1.0 else flat * self.input_gain
+
+    def map(self, prepared: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The linear map of :meth:`prepare`'s output with this weight and bias: [M, *shape]."""
+        geometry = self.geometry
+        if geometry is None:
+            return F.linear(prepared.flatten(1), weight, bias)
+        if geometry.transposed:
+            return F.conv_transpose2d(prepared, weight, bias, geometry.stride, geometry.padding, geometry.stride - 1)
+        return F.conv2d(prepared, weight, bias, geometry.stride, geometry.padding)
+
+    def operand_gradient(self, prepared: Tensor, grad: Tensor) -> Tensor:
+        """Gradient of the weight [shape of the weight] for the operand ``prepared`` and the output's gradient [M, *shape]."""
+        geometry = self.geometry
+        if geometry is None:
+            return grad.t() @ prepared.flatten(1)
+        if geometry.transposed:
+            # The transposed map's weight gradient is that of the convolution it transposes, with the roles exchanged.
+            return torch.nn.grad.conv2d_weight(
+                grad, tuple(self.weight.shape), prepared, stride=geometry.stride, padding=geometry.padding
+            )
+        return torch.nn.grad.conv2d_weight(
+            prepared, tuple(self.weight.shape), grad, stride=geometry.stride, padding=geometry.padding
+        )
+
+    def input_gradient(self, like: Tensor, weight: Tensor, grad: Tensor) -> Tensor:
+        """Gradient of :meth:`map`'s input, of the shape of ``like``."""
+        geometry = self.geometry
+        if geometry is None:
+            return (grad @ weight).view(like.shape)
+        if geometry.transposed:
+            return F.conv2d(grad, weight, None, geometry.stride, geometry.padding)
+        return torch.nn.grad.conv2d_input(
+            tuple(like.shape), weight, grad, stride=geometry.stride, padding=geometry.padding
+        )
+
+    def current(self, x: Tensor) -> Tensor:
+        """Synaptic current [..., *shape] for x [..., *source]."""
+        flat = self.map(self.prepare(x), self.effective_weight(), self.bias)
+        return flat.view(*x.shape[: x.dim() - len(self.source)], *self.shape)
+
+    def respond(self, signal: Any, walk: Walk) -> Any:
+        """Synaptic current for a signal [T, B, *source]."""
+        return walk.synapse(self, signal)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """:meth:`current`."""
+        return self.current(x)
+
+    @torch.no_grad()
+    def folded(self) -> Affine:
+        """Standardisation and input gain folded into weight and bias, float64 (the pool is not)."""
+        weight = self.effective_weight().detach().double() * self.input_gain
+        channels = self.shape[0]
+        return Affine(weight, weight.new_zeros(channels) if self.bias is None else self.bias.detach().double())
+
+    def extra_repr(self) -> str:
+        parts = [f"{_text(self.source)} -> {_text(self.shape)}"]
+        if self.geometry is not None:
+            kernel, stride, padding, transposed = self.geometry
+            parts.append(f"kernel={kernel}, stride={stride}, padding={padding}" + (", transposed" if transposed else ""))
+        if self.pool > 1:
+            parts.append(f"pool={self.pool}")
+        return ", ".join(parts)
+
+
+def _text(shape: Shape) -> str:
+    return "x".join(map(str, shape))
+
+
+def _geometry(kernel: int, stride: int, padding: int | None, transposed: bool, source: Shape) -> Geometry:
+    if len(source) != 3:
+        raise ValueError(f"a convolution needs a source (channels, height, width), not {source}")
+    sizes = [whole_number(name, n) for name, n in (("kernel", kernel), ("stride", stride))]
+    edge = sizes[0] // 2 if padding is None else whole_number("padding", padding)
+    if min(sizes) < 1 or edge < 0:
+        raise ValueError(f"kernel {kernel}, stride {stride} and padding {padding}: the first two must be at least 1, padding 0")
+    return Geometry(sizes[0], sizes[1], edge, transposed)
