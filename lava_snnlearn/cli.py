@@ -90,6 +90,8 @@ def run(
       lava-snnlearn run --method sltt --k 2 --epochs 30
 
       lava-snnlearn run --method bptt --data mnist --input graded --weight-bits 6
+
+      torchrun --nproc-per-node 2 -m lava_snnlearn run --data mnist
     """
     from lava_snnlearn import pipeline
 
@@ -126,6 +128,8 @@ def run(
             f"{folder} holds a checkpoint of an earlier run. Continue it with --resume, replace it with --overwrite, or choose "
             "another --name."
         ) from error
+    if summary is None:
+        raise typer.Exit(0)
     table = Table(title=str(folder))
     for heading in ("", "test accuracy"):
         table.add_column(heading)
@@ -313,7 +317,7 @@ def _random(network: FixedNetwork, count: int) -> NDArray[Any]:
     generator = np.random.default_rng(0)
     if (host.form == "current" and host.weight is None) or (host.form == "graded" and host.step == 0):
         # A network that takes integers only: up to two thresholds of current, or any payload.
-        top = 2 * network.population(host.target).vth if host.target else limits.GRADED_MAX
+        top = 2 * min(network.population(name).vth for name in host.targets) if host.targets else limits.GRADED_MAX
         return generator.integers(0, min(top, limits.CURRENT_MAX), (count, host.size), endpoint=True)
     draws = generator.random((count, host.features))
     if host.encoding != "direct":

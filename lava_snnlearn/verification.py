@@ -89,7 +89,7 @@ def verify(
     Args:
         network, x: as in ``emulate``; every sample is run on Lava's simulator, which takes some milliseconds a step.
         against: any of "lava" and "torch"; None takes both, and Lava alone for networks that have no torch forward
-            (it exists for feed-forward chains without delays).
+            (it exists for feed-forward graphs whose delays line the layers up; see :func:`twin.is_aligned`).
         time_limit: of the guarded Lava run; see ``run_lava``.
 
     Returns:
@@ -100,12 +100,12 @@ def verify(
         LavaRunError: the Lava run failed.
     """
     if against is None:
-        against = BACKENDS if twin.is_chain(network) else ("lava",)
+        against = BACKENDS if twin.is_aligned(network) else ("lava",)
     if not against:
         raise ValueError("nothing to compare with: give against=('lava', 'torch') or one of them")
     chosen = [known_name("backend", backend, BACKENDS) for backend in against]
-    if "torch" in chosen and not twin.is_chain(network):
-        raise ValueError(twin.NO_CHAIN)
+    if "torch" in chosen and not twin.is_aligned(network):
+        raise ValueError(twin.NOT_ALIGNED)
     trace = emulate(network, x)
     compared: dict[str, int] = {}
     mismatches: dict[str, int] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from lava_snnlearn.checks import known_name
 from lava_snnlearn.fixed_point.arithmetic import NeuronStep, bias_current, soft_reset_step, zero_reset_step
+from lava_snnlearn.fixed_point.convolution import ConvShape, convolve
 from lava_snnlearn.fixed_point.graph import INPUT, Connection, FixedNetwork, Population
 from lava_snnlearn.fixed_point.trace import Trace
 
 RECORDS = ("all", "outputs", "spikes")
 BATCH = 256
-"""Samples emulated at a time; results do not depend on it (each sample is on its own)."""
+"""Largest number of samples emulated at a time; results do not depend on it (each sample is on its own)."""
+CACHED_NEURONS = 1 << 18
+"""Neurons of all samples of a batch that advance together: their states (2 MB an array) stay near the processor."""
+SLAB = 1 << 20
+"""Synaptic sums (of all samples and some steps) that are held at a time."""
+SPIKES = 1 << 28
+"""Spikes (of all samples, steps and populations) that are held at a time for populations that come later."""
 FLOAT32_EXACT = 1 << 24
 FLOAT64_EXACT = 1 << 53
 
@@ -30,26 +37,31 @@ def exact_dtype(bound: int) -> type[np.generic]:
 
 @dataclass(frozen=True)
 class Product:
-    """A connection's matrices, one a distinct delay, in the fastest exact dtype."""
+    """A connection's matrices (or kernel), one a distinct delay, in the fastest exact dtype."""
 
     source: str
     exponent: int
     dtype: type[np.generic]
     parts: tuple[tuple[int, NDArray[Any]], ...]
+    geometry: ConvShape | None = None
 
     @classmethod
     def of(cls, connection: Connection, largest_input: int) -> Product:
         """Prepare ``connection`` for inputs of magnitude up to ``largest_input``."""
         weight, delay = np.asarray(connection.weight, dtype=np.int64), np.asarray(connection.delay)
         dtype = exact_dtype(connection.bound(largest_input) >> connection.exponent)
+        if connection.geometry is not None:
+            return cls(
+                connection.source, connection.exponent, dtype, ((int(delay), weight.astype(dtype)),), connection.geometry
+            )
         parts = tuple((int(d), np.ascontiguousarray(np.where(delay == d, weight, 0).T).astype(dtype)) for d in np.unique(delay))
         return cls(connection.source, connection.exponent, dtype, parts)
 
     def apply(self, matrix: NDArray[Any], inputs: NDArray[Any]) -> NDArray[np.int64]:
         """Synaptic sums [..., n_target] for inputs [..., n_source]."""
-        flat = inputs.reshape(-1, inputs.shape[-1]).astype(self.dtype)
-        total = (flat @ matrix).astype(np.int64) << self.exponent
-        return total.reshape(*inputs.shape[:-1], matrix.shape[1])
+        flat = inputs.reshape(-1, inputs.shape[-1])
+        product = flat.astype(self.dtype) @ matrix if self.geometry is None else convolve(flat, matrix, self.geometry)
+        return (product.astype(np.int64) << self.exponent).reshape(*inputs.shape[:-1], product.shape[1])
 
 
 @dataclass
@@ -68,23 +80,15 @@ class _Batch:
 
     network: FixedNetwork
     signal: NDArray[np.int32]
-    keep_membranes: bool
     products: dict[str, list[Product]]
-    records: dict[str, _Record] = field(default_factory=dict)
-
-    def prepare(self, population: Population) -> None:
-        shape = (self.network.steps, self.signal.shape[1], population.size)
-        self.records[population.name] = _Record(
-            np.zeros(shape, np.uint8),
-            np.zeros(shape, np.int32) if self.keep_membranes else None,
-            np.full(shape[1:], population.v_init, np.int64),
-        )
+    records: dict[str, _Record]
 
     def current(self, population: Population, first: int, last: int) -> NDArray[np.int64]:
         """Input [last - first, B, n] of the population's active steps first .. last - 1."""
         total = np.zeros((last - first, self.signal.shape[1], population.size), np.int64)
-        if self.network.host.target == population.name:
-            total += self.signal[first:last]
+        part = self.network.current_part(population.name)
+        if part is not None:
+            total += self.signal[first:last, :, part]
         for product in self.products[population.name]:
             start = 0 if product.source == INPUT else self.network.population(product.source).t_start
             sent = self.signal if product.source == INPUT else self.records[product.source].spikes
@@ -93,7 +97,10 @@ class _Batch:
                 shift = population.t_start - 1 - delay - start
                 low, high = max(first, -shift), min(last, self.network.steps - shift)
                 if low < high:
-                    total[low - first : high - first] += product.apply(matrix, sent[low + shift : high + shift])
+                    heard = sent[low + shift : high + shift]
+                    # Static input is a view of one step: its sums are those of every step.
+                    heard = heard[:1] if heard.strides[0] == 0 else heard
+                    total[low - first : high - first] += product.apply(matrix, heard)
         return total
 
     def advance(self, population: Population, first: int, current: NDArray[np.int64]) -> None:
@@ -156,36 +163,49 @@ def emulate(network: FixedNetwork, x: ArrayLike, *, record: str = "all") -> Trac
         p.name: [Product.of(c, network.largest_input if c.source == INPUT else 1) for c in network.incoming(p.name)]
         for p in network.populations
     }
-    parts = [_emulate_batch(network, signal[:, at : at + BATCH], record, products) for at in range(0, signal.shape[1], BATCH)]
-    if len(parts) == 1:
-        return parts[0]
-    first = parts[0]
-    return Trace(
-        spikes={name: np.concatenate([part.spikes[name] for part in parts], axis=1) for name in first.spikes},
-        membranes={name: np.concatenate([part.membranes[name] for part in parts], axis=1) for name in first.membranes},
-        outputs=np.concatenate([part.outputs for part in parts]),
-        saturated={name: sum(part.saturated[name] for part in parts) for name in first.saturated},
-    )
+    shape = (network.steps, signal.shape[1])
+    spikes = {p.name: np.zeros((*shape, p.size), np.uint8) for p in network.populations if p.spiking and record != "outputs"}
+    membranes = {p.name: np.zeros((*shape, p.size), np.int32) for p in network.populations if record == "all"}
+    outputs: list[NDArray[np.int64]] = []
+    saturated = dict.fromkeys((p.name for p in network.populations), 0)
+    size = _batch_size(network)
+    for at in range(0, shape[1], size):
+        columns = slice(at, at + size)
+        part = signal[:, columns]
+        records = {
+            p.name: _Record(
+                spikes[p.name][:, columns] if p.name in spikes else np.zeros((len(part), part.shape[1], p.size), np.uint8),
+                membranes[p.name][:, columns] if p.name in membranes else None,
+                np.full((part.shape[1], p.size), p.v_init, np.int64),
+            )
+            for p in network.populations
+        }
+        _run(_Batch(network, part, products, records))
+        final = records[network.output]
+        spiking = network.population(network.output).spiking
+        outputs.append(final.spikes.sum(axis=0, dtype=np.int64) if spiking else final.last)
+        for name, kept in records.items():
+            saturated[name] += kept.saturated
+    return Trace(spikes=spikes, membranes=membranes, outputs=np.concatenate(outputs), saturated=saturated)
 
 
-def _emulate_batch(network: FixedNetwork, signal: NDArray[np.int32], record: str, products: dict[str, list[Product]]) -> Trace:
-    batch = _Batch(network, signal, record == "all", products)
-    for population in network.populations:
-        batch.prepare(population)
-    order = topological_order(network)
-    if order is not None:
-        for population in order:
-            batch.advance(population, 0, batch.current(population, 0, network.steps))
-    else:
+def _batch_size(network: FixedNetwork) -> int:
+    """Samples at a time: few where layers are large, so that states stay in the cache and spikes in memory."""
+    sizes = [population.size for population in network.populations]
+    return max(1, min(BATCH, CACHED_NEURONS // max(sizes), SPIKES // (network.steps * sum(sizes))))
+
+
+def _run(batch: _Batch) -> None:
+    """All steps of all populations: one population after the other, or step by step where the graph has a cycle."""
+    steps, samples = batch.network.steps, batch.signal.shape[1]
+    order = topological_order(batch.network)
+    if order is None:
         _advance_together(batch)
-    final = batch.records[network.output]
-    spiking = network.population(network.output).spiking
-    return Trace(
-        spikes={p.name: batch.records[p.name].spikes for p in network.populations if p.spiking and record != "outputs"},
-        membranes={name: kept.membranes for name, kept in batch.records.items() if kept.membranes is not None},
-        outputs=final.spikes.sum(axis=0, dtype=np.int64) if spiking else final.last.copy(),
-        saturated={name: kept.saturated for name, kept in batch.records.items()},
-    )
+        return
+    for population in order:
+        slab = max(1, SLAB // (samples * population.size))
+        for first in range(0, steps, slab):
+            batch.advance(population, first, batch.current(population, first, min(first + slab, steps)))
 
 
 def _advance_together(batch: _Batch) -> None:

@@ -9,6 +9,7 @@ steps from ``t_start`` on; outside of that it ignores its input and does not spi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
@@ -17,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lava_snnlearn.checks import LimitError, known_name, whole_number, within
+from lava_snnlearn.checks import LimitError, instance_of, known_name, whole_number, within
 from lava_snnlearn.fixed_point import limits
 from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_MAX
+from lava_snnlearn.fixed_point.convolution import ConvShape, image_shape, synapse_count
 from lava_snnlearn.fixed_point.host import HostInput
 
 KINDS = ("accumulator", "lif", "soft_reset_lif")
@@ -60,9 +62,11 @@ class Population:
         v_init: membrane at the start of a sample, 24 bit, 1/64 units.
         t_start: first active step of a sample.
         scale_bits: 2 ** scale_bits weight units are one real unit (for reading traces in real units).
+        shape: of the population as an image (C, H, W), in the order of which its neurons are numbered; None: just a row.
 
     Raises:
-        LimitError: a value out of range. TypeError: a float. UnknownNameError: an unknown kind.
+        LimitError: a value out of range. TypeError: a float. UnknownNameError: an unknown kind. ValueError: a shape of
+        another size.
     """
 
     name: str
@@ -76,6 +80,7 @@ class Population:
     v_init: int = 0
     t_start: int = 0
     scale_bits: int = 0
+    shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         where = f"population {self.name!r}"
@@ -105,6 +110,10 @@ class Population:
             "Raise bias_exp or lower scale_bits.",
         )
         object.__setattr__(self, "bias_mant", bias)
+        if self.shape is not None:
+            object.__setattr__(self, "shape", image_shape(f"{where}: shape", self.shape))
+            if math.prod(self.shape) != self.size:
+                raise ValueError(f"{where}: shape {self.shape} has {math.prod(self.shape)} neurons, but size is {self.size}")
         if self.kind == "lif" and (self.v_init or self.delta != self.vth):
             raise ValueError(f"{where}: Lava's LIF resets to zero; v_init must be 0 and delta must be left out")
 
@@ -120,12 +129,14 @@ class Connection:
 
     Args:
         source, target: population names; source may be "input".
-        weight: [n_target, n_source] even integers -256..254 in weight units.
+        weight: [n_target, n_source] even integers -256..254 in weight units; with a geometry the kernel
+            [C_out, C_in / groups, kh, kw] of such integers.
         exponent: the sum is shifted left by this, 0..7.
-        delay: steps beyond the usual one, 0..62: scalar or [n_target, n_source].
+        delay: steps beyond the usual one, 0..62: scalar or [n_target, n_source]; with a geometry a scalar.
+        geometry: the connection is a convolution of the source, an image in the order C, H, W.
 
     Raises:
-        LimitError: a value out of range, or an odd weight. TypeError: floats.
+        LimitError: a value out of range, or an odd weight. TypeError: floats. ValueError: shapes that do not fit together.
     """
 
     source: str
@@ -133,11 +144,18 @@ class Connection:
     weight: ArrayLike
     exponent: int = 0
     delay: ArrayLike = 0
+    geometry: ConvShape | None = None
 
     def __post_init__(self) -> None:
         where = f"connection {self.name}"
         raw = np.asarray(self.weight)
-        if raw.ndim != 2 or 0 in raw.shape:
+        if self.geometry is not None:
+            instance_of(f"{where}: geometry", self.geometry, ConvShape, "it must be a ConvShape")
+            try:
+                self.geometry.output_shape(raw.shape)
+            except ValueError as error:
+                raise type(error)(f"{where}: {error}") from error
+        elif raw.ndim != 2 or 0 in raw.shape:
             raise ValueError(f"{where}: weight has shape {raw.shape}; expected [n_target, n_source]")
         weight = frozen_integers(f"{where}: weight", raw, np.int16, raw.shape)
         within(f"{where}: weight", weight, limits.WEIGHT_MIN, limits.WEIGHT_MAX, "Lower scale_bits or raise the exponent.")
@@ -150,8 +168,9 @@ class Connection:
             f"{where}: exponent", self.exponent, limits.EXPONENT_MIN, limits.EXPONENT_MAX, "Fold the factor into the weights."
         )
         delay = frozen_integers(f"{where}: delay", self.delay, np.int16, np.shape(self.delay) or ())
-        if delay.shape not in ((), weight.shape):
-            raise ValueError(f"{where}: delay has shape {delay.shape}; expected a number or {weight.shape}")
+        if delay.shape != () and (self.geometry is not None or delay.shape != weight.shape):
+            expected = f"a number or {weight.shape}" if self.geometry is None else "a number, the same for the whole image"
+            raise ValueError(f"{where}: delay has shape {delay.shape}; expected {expected}")
         within(f"{where}: delay", delay, 0, limits.DELAY_MAX, "Loihi's delay field holds 0..62 steps.")
         object.__setattr__(self, "weight", weight)
         object.__setattr__(self, "delay", delay)
@@ -162,13 +181,34 @@ class Connection:
         return f"{self.source}_to_{self.target}"
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """(n_target, n_source)."""
+        kernel = np.shape(self.weight)
+        return (kernel[0], kernel[1]) if self.geometry is None else (self.geometry.targets(kernel), self.geometry.sources)
+
+    @property
+    def stored_weights(self) -> int:
+        """Weights that are not zero; those of a kernel, which all places share, are counted once."""
+        return int(np.count_nonzero(self.weight))
+
+    @property
+    def synapses(self) -> int:
+        """Pairs of neurons with a weight that is not zero."""
+        weight = np.asarray(self.weight)
+        return self.stored_weights if self.geometry is None else synapse_count(weight, self.geometry)
+
+    @property
     def max_delay(self) -> int:
         """Longest delay in steps."""
         return int(np.max(self.delay))
 
     def bound(self, largest_input: int) -> int:
-        """Largest magnitude of a synaptic sum for inputs up to ``largest_input``, after the exponent."""
-        return (int(np.abs(np.asarray(self.weight, dtype=np.int64)).sum(1).max()) * largest_input) << self.exponent
+        """Largest magnitude of a synaptic sum for inputs up to ``largest_input``, after the exponent.
+
+        Of a convolution: that of a place where the whole kernel lies on the image.
+        """
+        magnitude = np.abs(np.asarray(self.weight, dtype=np.int64))
+        return (int(magnitude.reshape(len(magnitude), -1).sum(1).max()) * largest_input) << self.exponent
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,6 +263,14 @@ class FixedNetwork:
         """Connections that end at this population."""
         return [connection for connection in self.connections if connection.target == name]
 
+    def current_part(self, name: str) -> slice | None:
+        """Which columns of an input of the form "current" go into this population; None if none do."""
+        if name not in self.host.targets:
+            return None
+        before = self.host.targets[: self.host.targets.index(name)]
+        first = sum(self.population(other).size for other in before)
+        return slice(first, first + self.population(name).size)
+
     def encode(self, x: ArrayLike) -> NDArray[np.int32]:
         """The chip's integer input [T, B, n] for data x; see :meth:`lava_snnlearn.fixed_point.host.HostInput.encode`."""
         return self.host.encode(np.asarray(x), self.steps)
@@ -237,9 +285,9 @@ class FixedNetwork:
         keys = ("steps", "output")
         return {key: getattr(self, key) for key in keys} | {
             "notes": list(self.notes),
-            "host": dict(vars(self.host)),
-            "populations": [dict(vars(population)) for population in self.populations],
-            "connections": [dict(vars(connection)) for connection in self.connections],
+            "host": _plain(self.host),
+            "populations": [_plain(population) for population in self.populations],
+            "connections": [_plain(connection) for connection in self.connections],
         }
 
     @classmethod
@@ -247,8 +295,8 @@ class FixedNetwork:
         """Rebuild, and check, a network from :meth:`to_dict`'s form."""
         return cls(
             populations=tuple(Population(**entry) for entry in tree["populations"]),
-            connections=tuple(Connection(**entry) for entry in tree["connections"]),
-            host=HostInput(**tree["host"]),
+            connections=tuple(Connection(**_with_geometry(entry)) for entry in tree["connections"]),
+            host=HostInput(**_with_geometry(tree["host"])),
             steps=tree["steps"],
             output=tree["output"],
             notes=tuple(tree["notes"]),
@@ -274,3 +322,14 @@ class FixedNetwork:
             return cls.from_dict(tree)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FileFormatError(f"{path} does not hold a valid FixedNetwork: {error}") from error
+
+
+def _plain(part: Population | Connection | HostInput) -> dict[str, Any]:
+    """Fields of a part, its geometry as a dict of its own."""
+    return {key: dict(vars(value)) if isinstance(value, ConvShape) else value for key, value in vars(part).items()}
+
+
+def _with_geometry(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Inverse of :func:`_plain`: the fields, with the geometry rebuilt."""
+    geometry = entry.get("geometry")
+    return dict(entry) | {"geometry": None if geometry is None else ConvShape(**geometry)}

@@ -3,7 +3,7 @@
 =========  ============================================================================================================
 form       the chip's input in each step
 =========  ============================================================================================================
-current    integer current into the first population. For a static sample it is constant, i.e. a neuron's bias on the chip.
+current    integer current into one or more populations. For a static sample it is constant, i.e. a neuron's bias on the chip.
 graded     8-bit graded spikes 0..255 over a connection
 spikes     binary spikes over a connection (rate code, latency code, events)
 =========  ============================================================================================================
@@ -21,9 +21,10 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from lava_snnlearn.checks import finite, known_name, whole_number, within
+from lava_snnlearn.checks import finite, instance_of, known_name, whole_number, within
 from lava_snnlearn.data.encoders import ENCODINGS, encode
 from lava_snnlearn.fixed_point import limits
+from lava_snnlearn.fixed_point.convolution import ConvShape, convolve
 
 FORMS = ("current", "graded", "spikes")
 DATA_FRACTION_BITS = 10
@@ -39,23 +40,30 @@ class HostInput:
 
     Args:
         form: "current", "graded" or "spikes".
-        size: width of the chip's input: neurons of the target population (current), else number of input channels.
-        target: population that takes the current (form "current" only).
+        size: width of the chip's input: neurons of the target populations together (current), else number of input channels.
+        targets: populations that take the current (form "current" only); it is cut among them in this order. Each hears step t
+            of the input in its own active step t, whenever it starts.
         encoding: how a static sample becomes T steps: "direct", "rate", "latency".
         weight, bias, shift: form "current": current = (weight @ round(1024 x) + bias) / 2^shift, rounded half up. weight
             int32 [size, features] of at most 16 bits, bias int64 [size]. None: only integer currents are accepted.
         offset, step: form "graded": payload = round((x - offset) / step), real numbers. step 0: only integers are accepted.
+        geometry: the product is a convolution of images, features in the order C, H, W. weight is then a kernel
+            [C_out, C_in / groups, kh, kw], bias [size] or [C_out] (the same at every place), and size C_out * H_out * W_out.
+
+    Raises:
+        LimitError, ValueError, TypeError, UnknownNameError: a value that does not fit; the message names it.
     """
 
     form: str
     size: int
-    target: str = ""
+    targets: tuple[str, ...] = ()
     encoding: str = "direct"
     weight: ArrayLike | None = None
     bias: ArrayLike | None = None
     shift: int = 0
     offset: float = 0.0
     step: float = 0.0
+    geometry: ConvShape | None = None
 
     def __post_init__(self) -> None:
         known_name("input form", self.form, FORMS)
@@ -63,29 +71,45 @@ class HostInput:
         object.__setattr__(self, "size", whole_number("input size", self.size))
         object.__setattr__(self, "shift", whole_number("host shift", self.shift))
         within("input size", self.size, 1, 1 << 24, "The input needs at least one channel.")
-        if (self.form == "current") != bool(self.target):
-            raise ValueError("a target population belongs to input of the form 'current', and only to it")
+        instance_of("targets", self.targets, (tuple, list), "it must be a tuple of population names, e.g. ('hidden',)")
+        object.__setattr__(self, "targets", tuple(self.targets))
+        if (self.form == "current") != bool(self.targets) or len(set(self.targets)) != len(self.targets):
+            raise ValueError(
+                "target populations, each once, belong to input of the form 'current', and only to it; "
+                f"got {self.targets} for {self.form!r}"
+            )
         if not (np.isfinite(self.offset) and np.isfinite(self.step) and self.step >= 0):
             raise ValueError(f"graded input: offset {self.offset} and step {self.step} must be finite, step >= 0")
         if (self.weight is None) != (self.bias is None) or (self.weight is not None and self.form != "current"):
             raise ValueError("host weight and bias belong together, to input of the form 'current'")
+        if self.geometry is not None:
+            instance_of("host geometry", self.geometry, ConvShape, "it must be a ConvShape")
+            if self.weight is None:
+                raise ValueError("a host geometry belongs to a host weight, the kernel")
         if self.weight is not None:
-            weight, bias = np.array(self.weight), np.array(self.bias)
-            if weight.dtype.kind != "i" or bias.dtype.kind != "i":
-                raise TypeError(f"host weight and bias have dtypes {weight.dtype} and {bias.dtype}; they must be integers")
-            if weight.ndim != 2 or weight.shape[0] != self.size or bias.shape != (self.size,):
-                raise ValueError(f"host weight {weight.shape} and bias {bias.shape} do not fit an input of size {self.size}")
-            within("host weight", weight, -HOST_WEIGHT_MAX, HOST_WEIGHT_MAX, "Host weights have 16 bits.")
-            within("host bias", bias, -(1 << 50), 1 << 50, "Lower the membrane scale.")
-            within("host shift", self.shift, 1, 40, "Lower the membrane scale.")
-            for key, array, dtype in (("weight", weight, np.int32), ("bias", bias, np.int64)):
-                array = array.astype(dtype)
-                array.setflags(write=False)
-                object.__setattr__(self, key, array)
+            self._keep_affine(np.array(self.weight), np.array(self.bias))
+
+    def _keep_affine(self, weight: NDArray[Any], bias: NDArray[Any]) -> None:
+        """Check weight and bias, and keep them read-only."""
+        if weight.dtype.kind != "i" or bias.dtype.kind != "i":
+            raise TypeError(f"host weight and bias have dtypes {weight.dtype} and {bias.dtype}; they must be integers")
+        fits = weight.ndim == 2 and len(weight) == self.size and bias.shape == (self.size,)
+        if self.geometry is not None:
+            fits = self.geometry.targets(weight.shape) == self.size and bias.shape in ((self.size,), weight.shape[:1])
+        if not fits:
+            raise ValueError(f"host weight {weight.shape} and bias {bias.shape} do not fit an input of size {self.size}")
+        within("host weight", weight, -HOST_WEIGHT_MAX, HOST_WEIGHT_MAX, "Host weights have 16 bits.")
+        within("host bias", bias, -(1 << 50), 1 << 50, "Lower the membrane scale.")
+        within("host shift", self.shift, 1, 40, "Lower the membrane scale.")
+        for key, array in (("weight", weight.astype(np.int32)), ("bias", bias.astype(np.int64))):
+            array.setflags(write=False)
+            object.__setattr__(self, key, array)
 
     @property
     def features(self) -> int:
         """Width of the data."""
+        if self.geometry is not None:
+            return self.geometry.sources
         return self.size if self.weight is None else int(np.shape(self.weight)[1])
 
     def encode(self, x: NDArray[Any], steps: int) -> NDArray[np.int32]:
@@ -136,7 +160,12 @@ class HostInput:
             f"Data must stay below {(DATA_MAX + 1) >> DATA_FRACTION_BITS}; rescale.",
         )
         # Exact: at most 15 + 15 bits a product, and 2^53 leaves room for 2^23 of them.
-        total = (rounded @ np.asarray(self.weight, dtype=np.float64).T).astype(np.int64) + np.asarray(self.bias)
+        weight, bias = np.asarray(self.weight, dtype=np.float64), np.asarray(self.bias)
+        if self.geometry is None:
+            product = rounded @ weight.T
+        else:
+            product = convolve(rounded.reshape(-1, self.features), weight, self.geometry).reshape(*x.shape[:-1], self.size)
+        total = product.astype(np.int64) + np.repeat(bias, self.size // len(bias))
         current: NDArray[np.int64] = (total + (1 << (self.shift - 1))) >> self.shift
         return current
 

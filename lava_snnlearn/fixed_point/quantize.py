@@ -263,7 +263,7 @@ def _current(
     host = HostInput(
         "current",
         len(bias),
-        target=name,
+        targets=(name,),
         encoding=network.encoding,
         weight=np.rint(weight * 2.0**weight_bits).astype(np.int64),
         bias=np.rint(bias * unit).astype(np.int64),

@@ -11,7 +11,7 @@ from lava_snnlearn.fixed_point import limits
 from lava_snnlearn.fixed_point.arithmetic import bias_current
 
 if TYPE_CHECKING:
-    from lava_snnlearn.fixed_point.graph import FixedNetwork
+    from lava_snnlearn.fixed_point.graph import Connection, FixedNetwork
 
 
 def population_rows(network: FixedNetwork) -> list[list[str]]:
@@ -19,7 +19,7 @@ def population_rows(network: FixedNetwork) -> list[list[str]]:
     rows = [["population", "neurons", "kind", "vth", "leak dv", "bias/64", "t_start", "1.0 =", "fan-in", "cores >="]]
     for p in network.populations:
         bias = bias_current(np.asarray(p.bias_mant), p.bias_exp)
-        fan_in = sum(np.shape(c.weight)[1] for c in network.incoming(p.name))
+        fan_in = sum(math.prod(np.shape(c.weight)[1:]) for c in network.incoming(p.name))
         spread = f"{bias.min()}..{bias.max()}" if bias.any() else "0"
         vth = str(p.vth) if p.spiking else "-"
         cores = math.ceil(p.size / limits.NEURONS_PER_CORE)
@@ -30,23 +30,28 @@ def population_rows(network: FixedNetwork) -> list[list[str]]:
 
 def connection_rows(network: FixedNetwork) -> list[list[str]]:
     """Header and one row a connection, as text cells."""
-    rows = [["connection", "shape", "weights", "exponent", "delay", "synapses", "memory kbit", "largest sum"]]
+    rows = [["connection", "shape", "weights", "exponent", "delay", "synapses", "stored", "memory kbit", "largest sum"]]
     for c in network.connections:
         weight, delay = np.asarray(c.weight), np.asarray(c.delay)
-        synapses = int(np.count_nonzero(weight))
         largest = c.bound(network.largest_input if c.source == "input" else 1)
         row = (
             c.name,
-            "x".join(map(str, weight.shape)),
+            _shape(c),
             f"{weight.min()}..{weight.max()}",
             c.exponent,
             f"{delay.min()}..{delay.max()}" if delay.any() else "0",
-            synapses,
-            f"{synapses * limits.WEIGHT_BITS / 1000:.1f}",
+            c.synapses,
+            c.stored_weights,
+            f"{c.stored_weights * limits.WEIGHT_BITS / 1000:.1f}",
             largest,
         )
         rows.append([str(cell) for cell in row])
     return rows
+
+
+def _shape(connection: Connection) -> str:
+    size = "x".join(map(str, np.shape(connection.weight)))
+    return size if connection.geometry is None else f"{size} on {'x'.join(map(str, connection.geometry.input_shape))}"
 
 
 def _align(rows: list[list[str]]) -> str:
@@ -58,17 +63,17 @@ def _align(rows: list[list[str]]) -> str:
 def advice(network: FixedNetwork) -> list[str]:
     """Least number of Loihi 1 cores by neurons and by synaptic memory, and what exceeds a core or a chip.
 
-    Figures of a core: 1024 neurons, 128 KB of synapses, 4096 input axons (Davies et al. 2018). Advice, not an error: they
-    differ on Loihi 2, and populations can be split.
+    Figures of a core: 1024 neurons, 128 KB of synapses, 4096 input axons (Davies et al. 2018). The weights of a kernel are
+    counted once. Advice, not an error: the figures differ on Loihi 2, and populations can be split.
     """
     by_neurons = sum(math.ceil(p.size / limits.NEURONS_PER_CORE) for p in network.populations)
-    bits = sum(int(np.count_nonzero(c.weight)) for c in network.connections) * limits.WEIGHT_BITS
+    bits = sum(c.stored_weights for c in network.connections) * limits.WEIGHT_BITS
     by_memory = math.ceil(bits / limits.SYNAPTIC_BITS_PER_CORE)
     lines = [f"Loihi 1: at least {max(by_neurons, by_memory)} cores ({by_neurons} by neurons, {by_memory} by synaptic memory)"]
     if max(by_neurons, by_memory) > limits.CORES_PER_CHIP:
         lines.append(f"advice: more than the {limits.CORES_PER_CHIP} cores of one chip")
     for p in network.populations:
-        axons = sum(np.shape(c.weight)[1] for c in network.incoming(p.name))
+        axons = sum(c.shape[1] for c in network.incoming(p.name))
         if axons > limits.FAN_IN_AXONS_PER_CORE:
             lines.append(f"advice: {p.name} has {axons} input axons, a core takes {limits.FAN_IN_AXONS_PER_CORE}")
     return lines
@@ -77,10 +82,12 @@ def advice(network: FixedNetwork) -> list[str]:
 def table(network: FixedNetwork) -> str:
     """The whole network as text."""
     neurons = sum(p.size for p in network.populations)
-    synapses = sum(int(np.count_nonzero(c.weight)) for c in network.connections)
+    synapses = f"{sum(c.synapses for c in network.connections)} synapses"
+    if any(c.geometry is not None for c in network.connections):
+        synapses += f" ({sum(c.stored_weights for c in network.connections)} stored weights)"
     host = network.host
     parts = [
-        f"FixedNetwork: {neurons} neurons, {synapses} synapses, T = {network.steps} steps ({network.period} a sample on Lava)",
+        f"FixedNetwork: {neurons} neurons, {synapses}, T = {network.steps} steps ({network.period} a sample on Lava)",
         f"input: {host.form}, {host.features} features -> {host.size} channels, code {host.encoding!r}; "
         f"output: {network.output}",
         "",

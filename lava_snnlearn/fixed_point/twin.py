@@ -1,8 +1,8 @@
 """The torch twin: the eval forward of the quantised network in real numbers, layer by layer, without Lava's time shift.
 
 All integers of a FixedNetwork are dyadic real numbers (power-of-two scales), so float64 holds every value of this forward
-exactly. It shares no code with the emulator, which makes their comparison a proof of the pipeline shift and of the integer
-arithmetic at once.
+exactly. It shares no arithmetic with the emulator, which makes their comparison a proof of the pipeline shift and of the
+integer arithmetic at once.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from lava_snnlearn.fixed_point.graph import INPUT, FixedNetwork, Population
+from lava_snnlearn.fixed_point.emulator import topological_order
+from lava_snnlearn.fixed_point.graph import INPUT, Connection, FixedNetwork, Population
 
-NO_CHAIN = "the torch twin takes feed-forward chains without delays; compare other graphs with Lava (against=['lava'])"
+NOT_ALIGNED = (
+    "the torch twin takes graphs without cycles in which every delay is the t_start of the target minus that of the source "
+    "minus 1 (feed-forward chains without delays are such); compare other graphs with Lava (against=['lava'])"
+)
 
 
 class TwinStates(NamedTuple):
@@ -28,50 +32,49 @@ class TwinStates(NamedTuple):
 
 
 def forward(network: FixedNetwork, x: ArrayLike) -> TwinStates:
-    """Eval forward of a chain without delays (what ``quantize`` makes), for data or integer input as in ``emulate``.
+    """Eval forward of an aligned feed-forward graph (what ``quantize`` makes), for data or integer input as in ``emulate``.
 
     Raises:
-        ValueError: the graph is not a chain without delays.
+        ValueError: another graph; see :func:`is_aligned`.
     """
+    order = topological_order(network)
+    if order is None or not is_aligned(network):
+        raise ValueError(NOT_ALIGNED)
     signal = torch.from_numpy(network.encode(x).astype(np.float64))
-    spikes: dict[str, Tensor] = {}
+    sent: dict[str, Tensor] = {INPUT: signal}
     membranes: dict[str, Tensor] = {}
-    chain = _chain(network)
-    if chain is None:
-        raise ValueError(NO_CHAIN)
-    for population in chain:
+    for population in order:
         unit = 2.0**population.scale_bits
-        incoming = network.incoming(population.name)
-        if incoming:
-            weight = torch.from_numpy(np.asarray(incoming[0].weight, dtype=np.float64)) * 2.0 ** incoming[0].exponent / unit
-            current = torch.nn.functional.linear(signal, weight)
-        else:
-            current = signal / unit
-        spikes[population.name], membranes[population.name] = _integrate(population, current, unit)
-        signal = spikes[population.name]
+        part = network.current_part(population.name)
+        current = signal.new_zeros(*signal.shape[:2], population.size) if part is None else signal[:, :, part] / unit
+        for connection in network.incoming(population.name):
+            current = current + _product(connection, sent[connection.source], unit)
+        sent[population.name], membranes[population.name] = _integrate(population, current, unit)
     last = network.population(network.output)
-    outputs = spikes[last.name].sum(0) if last.spiking else membranes[last.name][-1]
-    return TwinStates({p.name: spikes[p.name] for p in network.populations if p.spiking}, membranes, outputs)
+    outputs = sent[last.name].sum(0) if last.spiking else membranes[last.name][-1]
+    return TwinStates({p.name: sent[p.name] for p in network.populations if p.spiking}, membranes, outputs)
 
 
-def is_chain(network: FixedNetwork) -> bool:
-    """True if :func:`forward` takes the network."""
-    return _chain(network) is not None
+def is_aligned(network: FixedNetwork) -> bool:
+    """True if :func:`forward` takes the network: no cycle, and every connection brings step t of its source to step t of its
+    target, ``delay = t_start of the target - t_start of the source - 1`` at all synapses (the input starts at 0)."""
+
+    def aligned(connection: Connection) -> bool:
+        start = 0 if connection.source == INPUT else network.population(connection.source).t_start
+        return bool(np.all(np.asarray(connection.delay) == network.population(connection.target).t_start - start - 1))
+
+    return topological_order(network) is not None and all(aligned(connection) for connection in network.connections)
 
 
-def _chain(network: FixedNetwork) -> list[Population] | None:
-    """Populations from the input on, each fed by the one before alone and one step behind it; None for other graphs."""
-    first = network.host.target
-    chain = [first] if first else []
-    for connection in network.connections:
-        if connection.max_delay or connection.source != (chain[-1] if chain else INPUT):
-            return None
-        chain.append(connection.target)
-    if len(set(chain)) != len(chain) or len(chain) != len(network.populations):
-        return None
-    populations = [network.population(name) for name in chain]
-    starts = [population.t_start for population in populations]
-    return populations if starts == list(range(starts[0], starts[0] + len(starts))) and starts[0] == (not first) else None
+def _product(connection: Connection, sent: Tensor, unit: float) -> Tensor:
+    """Synaptic sums [T, B, n_target] in real units, for what the source sent, [T, B, n_source]."""
+    weight = torch.from_numpy(np.asarray(connection.weight, dtype=np.float64)) * 2.0**connection.exponent / unit
+    shape = connection.geometry
+    if shape is None:
+        return torch.nn.functional.linear(sent, weight)
+    images = sent.reshape(-1, *shape.input_shape)
+    summed = torch.nn.functional.conv2d(images, weight, None, shape.stride, shape.padding, shape.dilation, shape.groups)
+    return summed.reshape(*sent.shape[:2], -1)
 
 
 def _integrate(population: Population, current: Tensor, unit: float) -> tuple[Tensor, Tensor]:

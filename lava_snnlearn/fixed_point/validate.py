@@ -10,6 +10,7 @@ from lava_snnlearn.checks import LimitError, known_name, whole_number, within
 from lava_snnlearn.fixed_point import limits
 
 if TYPE_CHECKING:
+    from lava_snnlearn.fixed_point.convolution import ConvShape
     from lava_snnlearn.fixed_point.graph import Connection, FixedNetwork
 
 INPUT = "input"
@@ -42,8 +43,11 @@ def _check_ends(network: FixedNetwork, connection: Connection) -> None:
     target = network.population(connection.target)
     sending = network.host.size if connection.source == INPUT else network.population(connection.source).size
     expected = (target.size, sending)
-    if np.shape(connection.weight) != expected:
-        raise ValueError(f"connection {connection.name}: weight has shape {np.shape(connection.weight)}, expected {expected}")
+    if connection.shape != expected:
+        what = "weight has shape" if connection.geometry is None else "the convolution has a matrix of shape"
+        raise ValueError(f"connection {connection.name}: {what} {connection.shape}, expected {expected}")
+    if connection.geometry is not None:
+        _check_images(network, connection, connection.geometry)
     if connection.source == INPUT:
         return
     source = network.population(connection.source)
@@ -60,26 +64,53 @@ def _check_ends(network: FixedNetwork, connection: Connection) -> None:
         )
 
 
+def _check_images(network: FixedNetwork, connection: Connection, geometry: ConvShape) -> None:
+    """Populations that have a shape must have that of the convolution."""
+    images = {connection.target: geometry.output_shape(np.shape(connection.weight))}
+    if connection.source != INPUT:
+        images[connection.source] = geometry.input_shape
+    for name, image in images.items():
+        shape = network.population(name).shape
+        if shape is not None and shape != image:
+            raise ValueError(f"connection {connection.name}: population {name!r} has the shape {shape}, expected {image}")
+
+
 def _check_input(network: FixedNetwork) -> None:
     fed = [connection for connection in network.connections if connection.source == INPUT]
     if network.host.form == "current":
-        target = network.population(network.host.target)
         if fed:
             raise ValueError(
                 "input of the form 'current' goes straight into a population; connections from 'input' are not allowed"
             )
-        if target.size != network.host.size or target.t_start != 0:
+        targets = [network.population(name) for name in network.host.targets]
+        size, start = sum(target.size for target in targets), min(target.t_start for target in targets)
+        if size != network.host.size or start != 0:
             raise ValueError(
-                f"population {target.name!r} takes the input current: it must have {network.host.size} neurons and t_start 0, "
-                f"but has {target.size} and t_start {target.t_start}"
+                f"populations {list(network.host.targets)} take the input current: they must have {network.host.size} neurons "
+                f"together and the earliest must have t_start 0, but they have {size} and t_start {start}"
             )
+        if network.host.geometry is not None:
+            _check_channels(network, network.host.geometry)
     elif not fed:
         raise ValueError(f"input of the form {network.host.form!r} needs a connection from 'input'")
 
 
+def _check_channels(network: FixedNetwork, geometry: ConvShape) -> None:
+    """The targets of a convolved input current are blocks of its output channels."""
+    _, rows, columns = geometry.output_shape(np.asarray(network.host.weight).shape)
+    for name in network.host.targets:
+        target = network.population(name)
+        channels, rest = divmod(target.size, rows * columns)
+        if rest or target.shape not in (None, (channels, rows, columns)):
+            raise ValueError(
+                f"population {name!r} takes channels of {rows}x{columns} from the input current, but it has {target.size} "
+                f"neurons of shape {target.shape}"
+            )
+
+
 def _check_reach(network: FixedNetwork) -> None:
-    """Lava runs only the processes that hang together with the source."""
-    reached = {INPUT, network.host.target}
+    """Lava runs only the processes that hang together with the first source."""
+    reached = {INPUT, *network.host.targets[:1]}
     while True:
         ends = [{connection.source, connection.target} for connection in network.connections]
         more = reached.union(*(pair for pair in ends if pair & reached))
@@ -88,14 +119,15 @@ def _check_reach(network: FixedNetwork) -> None:
         reached = more
     apart = [population.name for population in network.populations if population.name not in reached]
     if apart:
-        raise ValueError(f"populations {apart} are not connected with the input; connect or remove them")
+        first = f"population {network.host.targets[0]!r}, which takes the input" if network.host.targets else "the input"
+        raise ValueError(f"populations {apart} are not connected with {first}; connect or remove them")
 
 
 def _check_sums(network: FixedNetwork, name: str) -> None:
     total = sum(
         connection.bound(network.largest_input if connection.source == INPUT else 1) for connection in network.incoming(name)
     )
-    total += limits.CURRENT_MAX if network.host.target == name else 0
+    total += limits.CURRENT_MAX if name in network.host.targets else 0
     kind = network.population(name).kind
     limit = limits.WRAP_FREE_MAX if kind == "lif" else limits.CHANNEL_MAX
     if total > limit:

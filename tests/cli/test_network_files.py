@@ -194,11 +194,11 @@ def test_a_damaged_summary_is_named(call: Any, refused: Any, network: Path, tmp_
 
 @pytest.fixture
 def delayed(tmp_path: Path) -> Path:
-    """A network file without host weights and with a delay: integers in, and no torch forward to compare with."""
-    populations = (Population("a", 2, vth=9), Population("out", 1, "accumulator", t_start=2))
+    """A network file without host weights and with a delay that shifts time: integers in, no torch forward to compare with."""
+    populations = (Population("a", 2, vth=9), Population("out", 1, "accumulator", t_start=1))
     edges = (Connection("a", "out", [[254, -4]], delay=1),)
     path = tmp_path / "delayed.h5"
-    FixedNetwork(populations, edges, HostInput("current", 2, target="a"), 4, "out").save(path)
+    FixedNetwork(populations, edges, HostInput("current", 2, targets=("a",)), 4, "out").save(path)
     return path
 
 

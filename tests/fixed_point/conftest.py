@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -52,16 +53,44 @@ def neuron_step(population, i, v, a):
 
 def synaptic_input(network, population, i, now, signal, sent):
     """What neuron i hears at this global step: ``a_in[t] = W s[t-1-delay]``; ``sent[name][t]`` is what was sent at step t."""
-    total = int(signal[now][i]) if network.host.target == population.name else 0
+    total, first = 0, 0
+    for name in network.host.targets:
+        if name == population.name:
+            total += int(signal[now - population.t_start][first + i])
+        first += network.population(name).size
     for connection in network.connections:
         if connection.target != population.name:
             continue
-        delays = np.broadcast_to(connection.delay, np.shape(connection.weight))
-        for j in range(np.shape(connection.weight)[1]):
+        weight = matrix(connection)
+        delays = np.broadcast_to(connection.delay, weight.shape)
+        for j in np.flatnonzero(weight[i]):
             when = now - 1 - int(delays[i, j])
             if when >= 0:
-                total += int(connection.weight[i, j]) * 2**connection.exponent * int(sent[connection.source][when][j])
+                total += int(weight[i, j]) * 2**connection.exponent * int(sent[connection.source][when][j])
     return total
+
+
+@lru_cache(maxsize=64)
+def matrix(connection):
+    """Weights [n_target, n_source]."""
+    weight = np.asarray(connection.weight)
+    return weight if connection.geometry is None else laid_out(weight, connection.geometry)
+
+
+def laid_out(kernel, shape):
+    """The matrix of a convolution, channel by channel, place by place and tap by tap."""
+    channels, height, width = shape.input_shape
+    out, depth, *taps = kernel.shape
+    reach = [d * (k - 1) + 1 for d, k in zip(shape.dilation, taps, strict=True)]
+    sizes = zip((height, width), shape.padding, reach, shape.stride, strict=True)
+    rows, columns = ((size + 2 * pad - long) // step + 1 for size, pad, long, step in sizes)
+    result = np.zeros((out, rows, columns, channels, height, width), int)
+    for o, r, c, i, a, b in np.ndindex(out, rows, columns, *kernel.shape[1:]):
+        y = r * shape.stride[0] + a * shape.dilation[0] - shape.padding[0]
+        x = c * shape.stride[1] + b * shape.dilation[1] - shape.padding[1]
+        if 0 <= y < height and 0 <= x < width:
+            result[o, r, c, o // (out // shape.groups) * depth + i, y, x] = kernel[o, i, a, b]
+    return result.reshape(out * rows * columns, -1)
 
 
 def simulate_sample(network, signal):
@@ -104,7 +133,7 @@ def simulate(network, signal):
 
 @pytest.fixture(scope="session")
 def reference():
-    return SimpleNamespace(leaked=leaked, soft_step=soft_step, zero_step=zero_step, simulate=simulate)
+    return SimpleNamespace(leaked=leaked, soft_step=soft_step, zero_step=zero_step, simulate=simulate, laid_out=laid_out)
 
 
 # ---- random networks --------------------------------------------------------------------------------------------------------
@@ -173,7 +202,7 @@ def networks(draw):
         starts = [starts[0] if form == "current" else draw(st.integers(0, 2)), *(draw(st.integers(0, 4)) for _ in starts[1:])]
     nodes = [draw(populations(i, kind, start, coarse)) for i, (kind, start) in enumerate(zip(kinds, starts, strict=True))]
     max_delay = draw(st.sampled_from([0, 2, 5])) if loose else 0
-    host = HostInput(form, nodes[0].size, target="p0") if form == "current" else HostInput(form, draw(st.integers(1, 4)))
+    host = HostInput(form, nodes[0].size, targets=("p0",)) if form == "current" else HostInput(form, draw(st.integers(1, 4)))
     edges = [] if form == "current" else [draw(connections("input", nodes[0].size, "p0", host.size, max_delay, coarse))]
     for before, after in pairwise(nodes):
         edges.append(draw(connections(before.name, after.size, after.name, before.size, max_delay, coarse)))

@@ -2,13 +2,16 @@
 
 import hashlib
 import math
+import tracemalloc
 
 import h5py
 import numpy as np
 import pytest
 
 from lava_snnlearn.files import FileFormatError, read_tree, write_tree
-from lava_snnlearn.fixed_point.graph import FixedNetwork
+from lava_snnlearn.fixed_point.convolution import ConvShape
+from lava_snnlearn.fixed_point.graph import Connection, FixedNetwork, Population
+from lava_snnlearn.fixed_point.host import HostInput
 
 SEAL = 512
 
@@ -287,3 +290,68 @@ def test_entries_of_another_version_are_refused(forge):
 
     with pytest.raises(FileFormatError, match="future"):
         FixedNetwork.load(forge(change))
+
+
+# ---- convolutions -----------------------------------------------------------------------------------------------------------
+
+GEOMETRY = "connections/0/geometry"
+
+
+@pytest.fixture
+def forge_images(tmp_path):
+    """As ``forge``, of a network with a convolution of a 1x6x6 image."""
+    geometry = ConvShape((1, 6, 6), padding=1)
+    nodes = (Population("a", 2 * 36, vth=3, t_start=1, shape=(2, 6, 6)),)
+    edges = (Connection("input", "a", np.full((2, 1, 3, 3), 2), geometry=geometry),)
+    network = FixedNetwork(nodes, edges, HostInput("spikes", 36), 3, "a")
+
+    def build(change):
+        path = tmp_path / "net.h5"
+        network.save(path)
+        with h5py.File(path, "r+") as file:
+            change(file)
+        seal(path)
+        return path
+
+    return build
+
+
+@pytest.mark.parametrize(
+    "name, value, match",
+    [
+        (f"{GEOMETRY}/input_shape/1", str(1 << 40), f"input_shape of a convolution is {1 << 40}"),
+        (f"{GEOMETRY}/input_shape/1", str(1 << 21), "the padded image of a convolution has"),
+        (f"{GEOMETRY}/input_shape/1", "-6", "input_shape of a convolution is -6"),
+        (f"{GEOMETRY}/input_shape/1", "6.0", "must be an integer"),
+        (f"{GEOMETRY}/padding/0", str(1 << 60), f"padding of a convolution is {1 << 60}"),
+        (f"{GEOMETRY}/padding/0", str(1 << 22), "the padded image of a convolution has .* use less padding"),
+        (f"{GEOMETRY}/padding/0", str(1 << 15), "input_to_a: the convolution has a matrix of shape"),
+        (f"{GEOMETRY}/stride/1", "0", "stride of a convolution is 0"),
+        (f"{GEOMETRY}/stride/1", str(1 << 60), f"stride of a convolution is {1 << 60}"),
+        (f"{GEOMETRY}/dilation/1", str(1 << 60), f"dilation of a convolution is {1 << 60}"),
+        (f"{GEOMETRY}/dilation/1", str(1 << 20), "input_to_a: kernel .* is larger than the padded image"),
+        (f"{GEOMETRY}/groups", str(1 << 60), f"groups of a convolution is {1 << 60}"),
+        (f"{GEOMETRY}/groups", "null", "groups of a convolution is None"),
+        ("populations/0/shape/0", str(1 << 60), f"shape is {1 << 60}"),
+        ("populations/0/shape/0", "3", "has 108 neurons, but size is 72"),
+    ],
+)
+def test_forged_geometries_are_refused_before_they_take_memory(forge_images, name, value, match):
+    path = forge_images(attribute(f"content/{name}", "scalar", value))
+    tracemalloc.start()
+    try:
+        with pytest.raises(FileFormatError, match=rf"(?s)net\.h5.*{match}"):
+            FixedNetwork.load(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 << 20
+
+
+def test_a_geometry_that_is_no_dict(forge_images):
+    def change(file):
+        del file[f"content/{GEOMETRY}"]
+        file[f"content/{GEOMETRY}"] = np.zeros(3, np.int64)
+
+    with pytest.raises(FileFormatError, match="does not hold a valid FixedNetwork"):
+        FixedNetwork.load(forge_images(change))

@@ -147,6 +147,10 @@ def test_bound_is_the_largest_row_sum():
 # ---- the whole graph ----------------------------------------------------------------------------------------------------
 
 
+def current(*targets, size):
+    return HostInput("current", size, targets=targets)
+
+
 SQUARE = {"weight": np.full((3, 3), 2)}
 MIXED = [[0, 1, 0], [0, 0, 0]]
 
@@ -166,10 +170,11 @@ MIXED = [[0, 1, 0], [0, 0, 0]]
         ({"steps": True}, TypeError, ("steps", "integer")),
         ({"populations": ()}, ValueError, ("at least one population",)),
         ({"connections": ()}, ValueError, ("'spikes'", "needs a connection from 'input'")),
-        ({"host": HostInput("current", 3, target="hiden"), "connections": ()}, UnknownNameError, ("Did you mean 'hidden'",)),
-        ({"host": HostInput("current", 3, target="hidden"), "entry": SQUARE}, ValueError, ("from 'input' are not allowed",)),
-        ({"host": HostInput("current", 4, target="hidden"), "connections": ()}, ValueError, ("4 neurons", "has 3")),
-        ({"host": HostInput("current", 3, target="hidden"), "connections": ()}, ValueError, ("t_start 0", "t_start 1")),
+        ({"host": current("hiden", size=3), "connections": ()}, UnknownNameError, ("Did you mean 'hidden'",)),
+        ({"host": current("hidden", size=3), "entry": SQUARE}, ValueError, ("from 'input' are not allowed",)),
+        ({"host": current("hidden", size=4), "connections": ()}, ValueError, ("4 neurons", "have 3")),
+        ({"host": current("hidden", size=3), "connections": ()}, ValueError, ("t_start 0", "t_start 1")),
+        ({"host": current("hidden", "out", size=3), "connections": ()}, ValueError, ("3 neurons", "have 5")),
         ({"hidden": {"kind": "lif"}, "out": {"t_start": 1}}, ValueError, ("stock LIF", "at step 2", "t_start is 1")),
         ({"hidden": {"kind": "lif"}, "link": {"delay": 1}}, ValueError, ("stock LIF", "at step 3", "subtraction")),
         ({"hidden": {"kind": "lif"}, "out": {"t_start": 3}}, ValueError, ("stock LIF", "at step 2", "t_start is 3")),
@@ -249,7 +254,7 @@ def test_the_input_current_counts_in_the_sum(tail, fits):
     edge = Connection("source", "fed", [row], exponent=7)
 
     def build():
-        return FixedNetwork(nodes, (edge,), HostInput("current", 1, target="fed"), 2, "fed")
+        return FixedNetwork(nodes, (edge,), HostInput("current", 1, targets=("fed",)), 2, "fed")
 
     if fits:
         assert build().incoming("fed") == [edge]
@@ -315,7 +320,7 @@ def test_the_table_shows_what_matters(chain):
     assert lines[0] == f"FixedNetwork: 5 neurons, 14 synapses, T = 5 steps ({network.period} a sample on Lava)"
     assert {"spikes,", "4"} <= set(lines[1].split())
     assert hidden == ["hidden", "3", "soft_reset_lif", "77", "1234", "-48..80", "1", "8", "4", "1"]
-    assert link == ["hidden_to_out", "2x3", "-6..8", "2", "0..5", "2", "0.0", "56"]
+    assert link == ["hidden_to_out", "2x3", "-6..8", "2", "0..5", "2", "2", "0.0", "56"]
     assert lines[-1] == "a note of the quantiser"
     assert max(map(len, lines)) < 128
 

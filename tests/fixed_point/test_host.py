@@ -41,7 +41,7 @@ def test_currents_are_the_exact_rational_result(data, width, sequence, wide):
     values = st.one_of(st.floats(-span, span, width=width), halves)
     shape = (steps, batch, features) if sequence else (batch, features)
     x = drawn(data, values, *shape).astype(f"f{width // 8}")
-    host = HostInput("current", size, target="a", weight=weight, bias=bias, shift=shift)
+    host = HostInput("current", size, targets=("a",), weight=weight, bias=bias, shift=shift)
     got = host.encode(x, steps)
     assert got.dtype == np.int32
     assert got.shape == (steps, batch, size)
@@ -52,14 +52,14 @@ def test_currents_are_the_exact_rational_result(data, width, sequence, wide):
 
 @pytest.mark.parametrize("total, shift, expected", [(1, 1, 1), (-1, 1, 0), (3, 1, 2), (-3, 1, -1), (5, 2, 1), (6, 2, 2)])
 def test_halves_are_rounded_up(total, shift, expected):
-    host = HostInput("current", 1, target="a", weight=[[0]], bias=[total], shift=shift)
+    host = HostInput("current", 1, targets=("a",), weight=[[0]], bias=[total], shift=shift)
     assert host.encode(np.zeros((1, 1)), 1).item() == expected
 
 
 def test_a_wide_product_stays_exact():
     rng = np.random.default_rng(3)
     weight, x = rng.integers(-32_767, 32_768, (3, 2000)), rng.uniform(-31.9, 31.9, (2, 2000))
-    host = HostInput("current", 3, target="a", weight=weight, bias=np.array([1, -1, 0]), shift=30)
+    host = HostInput("current", 3, targets=("a",), weight=weight, bias=np.array([1, -1, 0]), shift=30)
     expected = [[exact_current(weight[n], host.bias[n], 30, x[b]) for n in range(3)] for b in range(2)]
     np.testing.assert_array_equal(host.encode(x, 1)[0], expected)
 
@@ -78,7 +78,7 @@ def test_payloads_are_the_exact_rational_result(data, offset, step):
 @pytest.mark.parametrize(
     "host, low, high",
     [
-        (HostInput("current", 2, target="a"), -CURRENT_MAX, CURRENT_MAX),
+        (HostInput("current", 2, targets=("a",)), -CURRENT_MAX, CURRENT_MAX),
         (HostInput("graded", 2), 0, 255),
         (HostInput("spikes", 2), 0, 1),
     ],
@@ -113,7 +113,7 @@ def test_integers_far_out_are_refused_and_not_wrapped():
 def hosts():
     weight, bias = np.array([[1 << 14, 0]]), np.array([0])
     return {
-        "current": HostInput("current", 1, target="a", weight=weight, bias=bias, shift=11),
+        "current": HostInput("current", 1, targets=("a",), weight=weight, bias=bias, shift=11),
         "graded": HostInput("graded", 2, offset=0.0, step=1 / 255),
         "spikes": HostInput("spikes", 2),
     }
@@ -178,7 +178,7 @@ def test_spike_data_are_zero_or_one(hosts, value, error):
 
 def test_floats_need_a_stage_that_takes_them():
     with pytest.raises(TypeError, match="no host weights; pass integer currents"):
-        HostInput("current", 2, target="a").encode(np.zeros((1, 2)), 1)
+        HostInput("current", 2, targets=("a",)).encode(np.zeros((1, 2)), 1)
     with pytest.raises(TypeError, match=r"no range for graded input; pass integers 0\.\.255"):
         HostInput("graded", 2).encode(np.zeros((1, 2)), 1)
 
@@ -230,11 +230,11 @@ WEIGHTS = {"weight": [[1, 2]], "bias": [0], "shift": 10}
         ({"encoding": "latncy"}, UnknownNameError, "Did you mean 'latency'"),
         ({"size": 0}, LimitError, "input size is 0"),
         ({"size": 1.0}, TypeError, "input size is 1.0; it must be an integer"),
-        ({"target": ""}, ValueError, "target population belongs to"),
-        ({"form": "spikes"}, ValueError, "target population belongs to"),
+        ({"targets": ()}, ValueError, "target populations, each once, belong to"),
+        ({"form": "spikes"}, ValueError, "target populations, each once, belong to"),
         ({"weight": None}, ValueError, "weight and bias belong together"),
         ({"bias": None}, ValueError, "weight and bias belong together"),
-        ({"form": "graded", "target": ""}, ValueError, "belong together, to input of the form 'current'"),
+        ({"form": "graded", "targets": ()}, ValueError, "belong together, to input of the form 'current'"),
         ({"weight": [[1.0, 2.0]]}, TypeError, "float64.*must be integers"),
         ({"bias": [0.0]}, TypeError, "float64.*must be integers"),
         ({"weight": [[1, 32_768]]}, LimitError, r"host weight is 32768 at index \(0, 1\).*16 bits"),
@@ -251,7 +251,7 @@ WEIGHTS = {"weight": [[1, 2]], "bias": [0], "shift": 10}
     ],
 )
 def test_hosts_that_do_not_fit(fields, error, match):
-    valid = {"form": "current", "size": 1, "target": "a"} | WEIGHTS
+    valid = {"form": "current", "size": 1, "targets": ("a",)} | WEIGHTS
     assert HostInput(**valid).features == 2
     with pytest.raises(error, match=match):
         HostInput(**valid | fields)
@@ -259,7 +259,7 @@ def test_hosts_that_do_not_fit(fields, error, match):
 
 def test_host_arrays_are_read_only_copies():
     weight = np.array([[1, 2]])
-    host = HostInput("current", 1, target="a", weight=weight, bias=np.array([0]), shift=10)
+    host = HostInput("current", 1, targets=("a",), weight=weight, bias=np.array([0]), shift=10)
     weight[...] = 9
     assert host.weight.tolist() == [[1, 2]]
     with pytest.raises(ValueError, match="read-only"):

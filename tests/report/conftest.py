@@ -32,7 +32,7 @@ def network() -> FixedNetwork:
             Connection("first", "second", np.full((3, 6), 2)),
             Connection("second", "out", np.full((4, 3), 2)),
         ),
-        host=HostInput("current", 6, target="first"),
+        host=HostInput("current", 6, targets=("first",)),
         steps=STEPS,
         output="out",
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,7 +16,7 @@ from lava_snnlearn.fixed_point import twin
 from lava_snnlearn.fixed_point.graph import FixedNetwork
 from lava_snnlearn.fixed_point.trace import Trace
 from lava_snnlearn.lava_backend.graph import run_in_process, run_lava
-from lava_snnlearn.testing.networks import random_case
+from lava_snnlearn.testing.networks import RandomCase, random_case, random_image_case
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -75,6 +78,20 @@ def test_lava_simulator_equals_the_emulator(seed: int, options: dict[str, object
     assert_equal(case.network, snn.emulate(case.network, case.x), run_lava(case.network, case.x, time_limit=30))
 
 
+@settings(max_examples=60, deadline=None)
+@given(seed=SEEDS, options=st.sampled_from([{}, {"reset": "zero"}, {"delays": True}]))
+def test_lava_models_equal_the_emulator_on_images(seed: int, options: dict[str, Any]) -> None:
+    case = random_image_case(seed, **options)
+    assert_equal(case.network, snn.emulate(case.network, case.x), run_in_process(case.network, case.x))
+
+
+@pytest.mark.parametrize("options", [{}, {"reset": "zero"}, {"delays": True}], ids=str)
+@pytest.mark.parametrize("seed", range(4))
+def test_lava_simulator_equals_the_emulator_on_images(seed: int, options: dict[str, Any]) -> None:
+    case = random_image_case(seed, depth=3 - seed % 2, **options)
+    assert_equal(case.network, snn.emulate(case.network, case.x), run_lava(case.network, case.x, time_limit=30))
+
+
 @pytest.mark.parametrize("reset", ["subtract", "zero"])
 def test_the_cases_are_hard(reset: str) -> None:
     """Saturation, negative bias, negative membranes and ties at the threshold occur among the random networks."""
@@ -96,7 +113,8 @@ def test_the_cases_are_hard(reset: str) -> None:
     assert min(saturated, negative_bias, negative_membrane, ties) > 20
 
 
-def test_a_plain_run_configuration_is_enough() -> None:
-    case = random_case(3, depth=2)
+@pytest.mark.parametrize("build", [random_case, random_image_case])
+def test_a_plain_run_configuration_is_enough(build: Callable[..., RandomCase]) -> None:
+    case = build(3, depth=2)
     trace = run_lava(case.network, case.x, run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
     assert_equal(case.network, snn.emulate(case.network, case.x), trace)

@@ -107,7 +107,7 @@ def test_graphs_without_a_torch_forward_are_compared_with_lava_alone(options: di
 def test_a_gap_in_the_starts_is_no_chain() -> None:
     """The second population hears only the later spikes of the first; the torch forward, without time shift, would hear all."""
     populations = (Population("a", 2, vth=5), Population("out", 1, "accumulator", t_start=3))
-    host = HostInput("current", 2, target="a")
+    host = HostInput("current", 2, targets=("a",))
     network = FixedNetwork(populations, (Connection("a", "out", [[2, 4]]),), host, 5, "out")
     report = snn.verify(network, np.array([[7, 3]]))
     assert report.ok
@@ -119,7 +119,7 @@ def test_stock_lif_with_a_uniform_delay_equals_lava(delay: int) -> None:
     """Its spikes outside of the active steps must not reach the target's active ones."""
     lif = Population("p0", 2, "lif", vth=3, bias_mant=64, bias_exp=3)
     out = Population("out", 1, "accumulator", t_start=1 + delay)
-    host = HostInput("current", 2, target="p0")
+    host = HostInput("current", 2, targets=("p0",))
     network = FixedNetwork((lif, out), (Connection("p0", "out", [[2, 4]], delay=delay),), host, 4, "out")
     assert snn.verify(network, np.array([[1, 2], [3, 0]]), against=["lava"]).ok
 
