@@ -28,7 +28,7 @@ from lava_snnlearn.networks.layers import Neurons, Readout, SpikingLayer
 from lava_snnlearn.networks.network import Network
 from lava_snnlearn.networks.synapse import Synapse
 from lava_snnlearn.networks.walk import Walk
-from lava_snnlearn.neurons.fused import integrate, leaky_sum
+from lava_snnlearn.neurons.fused import leaky_sum
 
 CHUNK = 8
 """Steps per piece where the user sets none: enough rows for an efficient product, few enough to keep memory near one step's."""
@@ -230,10 +230,9 @@ class TraceWalk(Walk):
         heard = population is not self.last or self.options.readout or self.network.feedback is not None
         lam = population.neuron.lam if heard and population.recurrent is None else None
         weights = None
-        if steps is not None and self.shortcut and self.options.bias:
+        if population is self.first and self.shortcut and self.options.bias:
             weights = self._gains(population.neuron.lam)
-        found = integrate(
-            population.neuron,
+        found = population.integrate(
             current,
             self.membranes.get(population),
             steps=steps,

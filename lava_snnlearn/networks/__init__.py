@@ -1,8 +1,28 @@
 """Network builders."""
 
-from lava_snnlearn.networks.layers import Readout, SpikingLayer
+from lava_snnlearn.networks.convolutional import alexnet_f, cifarnet_f, conv_net, vgg
+from lava_snnlearn.networks.layers import Population, Readout, SpikingLayer
 from lava_snnlearn.networks.mlp import mlp
 from lava_snnlearn.networks.network import Network, Simulation
 from lava_snnlearn.networks.norms import NORMS
+from lava_snnlearn.networks.residual import NFBlock, PreActBlock, nf_resnet, preact_resnet
+from lava_snnlearn.networks.synapse import Synapse
 
-__all__ = ["NORMS", "Network", "Readout", "Simulation", "SpikingLayer", "mlp"]
+__all__ = [
+    "NORMS",
+    "NFBlock",
+    "Network",
+    "Population",
+    "PreActBlock",
+    "Readout",
+    "Simulation",
+    "SpikingLayer",
+    "Synapse",
+    "alexnet_f",
+    "cifarnet_f",
+    "conv_net",
+    "mlp",
+    "nf_resnet",
+    "preact_resnet",
+    "vgg",
+]

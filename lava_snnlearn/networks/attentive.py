@@ -33,6 +33,9 @@ from lava_snnlearn.checks import instance_of, tensor, whole_number
 from lava_snnlearn.neurons.lif import LIF, step
 
 
+EPS = 0.0; GI=1.0; GP=0.1
+
+
 class Memories(NamedTuple):
     """``state``: [N, B, m]. ``key``: [N, B, a], the memories' part of the argument of the score."""
 
@@ -53,26 +56,21 @@ class Reminder(NamedTuple):
     weights: Tensor
 
 
-def attend(query: Tensor, memories: Memories, score: Tensor, k_top: int) -> Reminder:
-    """Sparse attention to at most ``k_top`` >= 1 memories; differentiable.
-
-    Args:
-        query: W_q h~, [B, a].
-        memories: N >= 1 of them.
-        score: w, [a].
-        k_top: most memories that are heard.
-    """
+def attend(query, memories, key, score, k_top):
     with torch.no_grad():
-        # All memories are scored without a graph; what is kept for the backward grows with k_top, not with their number.
         scores = torch.tanh(query + memories.key) @ score
         candidates = scores.topk(min(k_top + 1, len(scores)), dim=0).indices
     samples = torch.arange(query.shape[0], device=query.device)
-    scores = torch.tanh(query + memories.key[candidates, samples]) @ score
-    theta = (scores[k_top] if len(scores) > k_top else -score.abs().sum()).detach()
-    raised = F.relu(scores[:k_top] - theta)
-    total = raised.sum(0)
-    weights = raised / torch.where(total > 0, total, torch.ones_like(total))
     chosen = candidates[:k_top]
+    scores = torch.tanh(query + memories.key[chosen, samples]) @ score
+    if len(candidates) > k_top:
+        runner_up = memories.state[candidates[k_top], samples].detach()
+        theta = torch.tanh(query + key(runner_up)) @ score
+    else:
+        theta = -score.abs().sum()
+    raised = F.relu(scores - theta)
+    total = raised.sum(0)
+    weights = raised / (total + EPS)
     summary = (weights.unsqueeze(-1) * memories.state[chosen, samples]).sum(0)
     return Reminder(summary, chosen, weights)
 
@@ -124,6 +122,7 @@ class AttentiveNetwork(nn.Module):
         self.key = nn.Linear(state, self.hidden, bias=False)
         self.score = nn.Parameter(torch.empty(self.hidden))
         self.readout = nn.Linear(2 * state, self.classes)
+        nn.init.normal_(self.input.weight, std=GI*self.neuron.threshold); self.recall.weight.data.mul_(GP)
         nn.init.uniform_(self.score, -1 / math.sqrt(self.hidden), 1 / math.sqrt(self.hidden))
 
     def forward(self, x: Tensor, k_trunc: int | None = None) -> Tensor:
@@ -156,7 +155,7 @@ class AttentiveNetwork(nn.Module):
             if self.k_top:
                 provisional = step(self.neuron, membrane, current)
                 query = self.query(torch.cat([provisional.membrane, provisional.spike], -1))
-                reminders.append(attend(query, memories, self.score, self.k_top))
+                reminders.append(attend(query, memories, self.key, self.score, self.k_top))
                 summary = reminders[-1].summary
                 current = current + self.recall(summary)
             spike, _, membrane = step(self.neuron, membrane, current)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lava_snnlearn.checks import flag, instance_of, known_name, real_number
 from lava_snnlearn.networks.norms import BATCH_NORMS, NORMS, BatchNormStep, BatchNormTime, spike_gain
 from lava_snnlearn.networks.synapse import Affine, Shape, Synapse, as_shape
+from lava_snnlearn.neurons.fused import Integration, integrate
 from lava_snnlearn.neurons.lif import LIF
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ class Neurons:
     def normalise(self, current: Tensor, update: bool = True, times: int = 1) -> Tensor:
         """Batch norm where there is one; current [B, n], [T, B, n] or [T, B, C, H, W]."""
         return current if self.batch_norm is None else self.batch_norm(current, update, times)
+
+    def integrate(self, current: Tensor, membrane: Tensor | None, **options: Any) -> Integration:
+        """The neurons' time loop; see :func:`lava_snnlearn.neurons.fused.integrate`."""
+        return integrate(self.neuron, current, membrane, **options)
 
 
 class Population(nn.Module, Neurons):

@@ -74,6 +74,7 @@ class Synapse(nn.Module):
         stride, padding: of the convolution; padding None keeps the size at stride 1 (kernel // 2).
         transposed: a transposed convolution (output ``stride`` times as large), as feedback connections use.
         pool: side of an average pool before the map (its stride as well); rows and columns that do not fill a pool are cut.
+        upsample: factor by which maps are enlarged (nearest neighbour) before the map; feedback from small maps to large ones.
         standardise: scaled weight standardisation with a trained gain.
         input_gain: factor on the input.
         bias: whether a bias is added.
@@ -92,13 +93,15 @@ class Synapse(nn.Module):
         padding: int | None = None,
         transposed: bool = False,
         pool: int = 1,
+        upsample: int = 1,
         standardise: bool = False,
         input_gain: float = 1.0,
         bias: bool = True,
     ) -> None:
         super().__init__()
         self.source = as_shape("source of a synapse", source)
-        self.pool, self.input_gain = whole_number("pool", pool), float(input_gain)
+        self.pool, self.upsample = whole_number("pool", pool), whole_number("upsample", upsample)
+        self.input_gain = float(input_gain)
         outputs = whole_number("outputs", outputs)
         pooled = self._pooled()
         self.geometry: Geometry | None = None
@@ -124,6 +127,10 @@ class Synapse(nn.Module):
         nn.init.kaiming_normal_(self.weight)
 
     def _pooled(self) -> Shape:
+        if self.upsample > 1 and self.pool == 1 and len(self.source) == 3:
+            return (self.source[0], self.source[1] * self.upsample, self.source[2] * self.upsample)
+        if self.upsample != 1:
+            raise ValueError(f"upsample is {self.upsample}; it must be at least 1, needs maps, and cannot be joined with a pool")
         if self.pool == 1:
             return self.source
         if self.pool < 1 or len(self.source) != 3 or min(self.source[1:]) < self.pool:
@@ -144,6 +151,8 @@ class Synapse(nn.Module):
         flat = x.flatten(0, x.dim() - len(self.source) - 1) if x.dim() > len(self.source) + 1 else x
         if self.pool > 1:
             flat = F.avg_pool2d(flat, self.pool)
+        if self.upsample > 1:
+            flat = F.interpolate(flat, scale_factor=self.upsample, mode="nearest")
         return flat if self.input_gain == 1.0 else flat * self.input_gain
 
     def map(self, prepared: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -205,8 +214,7 @@ class Synapse(nn.Module):
         if self.geometry is not None:
             kernel, stride, padding, transposed = self.geometry
             parts.append(f"kernel={kernel}, stride={stride}, padding={padding}" + (", transposed" if transposed else ""))
-        if self.pool > 1:
-            parts.append(f"pool={self.pool}")
+        parts += [f"{name}={n}" for name, n in (("pool", self.pool), ("upsample", self.upsample)) if n > 1]
         return ", ".join(parts)
 
 

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from lava_snnlearn.networks.event_products import sparse_linear, worthwhile
 from lava_snnlearn.networks.layers import Neurons, Readout
 from lava_snnlearn.networks.synapse import Synapse
-from lava_snnlearn.neurons.fused import integrate
 
 if TYPE_CHECKING:
     from lava_snnlearn.networks.network import Network
@@ -155,8 +154,7 @@ class Walk:
         self, population: Neurons, current: Tensor, threshold: float, steps: int | None, donate: bool
     ) -> Tensor:
         assert isinstance(population, nn.Module)
-        found = integrate(
-            population.neuron,
+        found = population.integrate(
             current,
             self.membranes.get(population),
             steps=steps,

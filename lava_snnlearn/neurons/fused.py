@@ -125,10 +125,11 @@ def leaky_sum(signal: Tensor, lam: float, previous: Tensor | None = None, *, ste
     same_kind("previous", previous, shape, signal)
     kernels = kernels_for(signal)
     before = signal.new_zeros(shape) if previous is None else previous.detach()
-    total = signal.new_empty((length, *shape))
     if kernels is not None and hasattr(kernels, "leaky_sum"):
+        total = kernels.empty((length, *shape), signal)
         kernels.leaky_sum(as_rows(total, length), as_rows(signal, length, steps), before.reshape(-1).contiguous(), lam)
         return total
+    total = signal.new_empty((length, *shape))
     for t, now in enumerate(by_step(signal.detach(), steps)):
         before = torch.add(lam * before, now, out=total[t])
     return total
@@ -157,9 +158,9 @@ class _Plan:
 def _forward(plan: _Plan, current: Tensor, membrane: Tensor | None, charged: Tensor | None) -> Integration:
     """Run the kernel; ``charged`` [T, N] receives u (it may be ``current``)."""
     neurons = current.shape[-1]
-    spike = current.new_empty((plan.length, neurons))
+    spike = plan.kernels.empty((plan.length, neurons), current)
     after = _state(membrane, current)
-    trace = torch.empty_like(spike) if plan.traced else None
+    trace = plan.kernels.empty((plan.length, neurons), current) if plan.traced else None
     previous = _state(plan.trace, current) if plan.traced else None
     plan.kernels.forward(plan.dynamics, current, after, spike, charged, trace, previous)
     return Integration(
@@ -180,7 +181,7 @@ class _Integrate(torch.autograd.Function):
         rows = as_rows(current, plan.length, plan.length if plan.static else None)
         own = rows.data_ptr() != current.data_ptr()  # a copy made here, which nobody else can read
         reusable = len(rows) == plan.length and (own or plan.donate) and not plan.static
-        charged = rows if reusable else rows.new_empty((plan.length, rows.shape[-1]))
+        charged = rows if reusable else plan.kernels.empty((plan.length, rows.shape[-1]), rows)
         result = _forward(plan, rows, membrane, charged)
         ctx.save_for_backward(charged)
         ctx.plan = plan
@@ -197,7 +198,7 @@ class _Integrate(torch.autograd.Function):
         (charged,) = ctx.saved_tensors
         plan: _Plan = ctx.plan
         arriving = charged.new_zeros((1, charged.shape[-1])) if grad_spike is None else as_rows(grad_spike, plan.length)
-        grad = charged.new_empty((1 if plan.static else plan.length, charged.shape[-1]))
+        grad = plan.kernels.empty((1 if plan.static else plan.length, charged.shape[-1]), charged)
         before = None
         if plan.full:
             later = _state(grad_membrane, charged)

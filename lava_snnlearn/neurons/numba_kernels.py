@@ -300,6 +300,14 @@ def _run(kernel: compiled, steps: int, neurons: int, *arguments: Any) -> None:
             other.result()
 
 
+def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Memory for a result, in the dtype of ``like``.
+
+    From numpy, which asks for huge pages: the page faults of fresh memory from torch take longer than a kernel does.
+    """
+    return torch.from_numpy(np.empty(shape, np.float32 if like.dtype == torch.float32 else np.float64))
+
+
 def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().numpy()
 

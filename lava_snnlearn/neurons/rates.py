@@ -81,7 +81,7 @@ def rate_integrate(
         return _loop(neuron, level, by_step(current, steps), state, weights)
     v, sums = row_copy(state.v), torch.stack([total.reshape(-1) for total in _parts(state.sums)])
     k = state.k if isinstance(state.k, float) else row_copy(state.k)
-    spike = current.new_empty((length, *shape))
+    spike = kernels.empty((length, *shape), current)
     k = kernels.rate(
         dynamics_of(neuron, level), as_rows(current, length, steps), v, as_rows(spike, length), k, sums, weights.contiguous()
     )

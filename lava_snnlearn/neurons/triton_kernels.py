@@ -181,6 +181,11 @@ def _stride(rows: Tensor) -> int:
     return 0 if len(rows) == 1 else rows.shape[1]
 
 
+def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Memory for a result, in dtype and place of ``like``."""
+    return like.new_empty(shape)
+
+
 def forward(
     dynamics: "Dynamics",
     current: Tensor,

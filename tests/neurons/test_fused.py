@@ -1,11 +1,7 @@
 """Fused time loops against autograd through the plain run, against equations written out, and against each other."""
 
 import itertools
-import os
-import subprocess
-import sys
 import threading
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -17,17 +13,13 @@ from lava_snnlearn.neurons import (
     Integration,
     Rectangle,
     Sigmoid,
-    Surrogate,
     Triangle,
     backend,
-    backends,
     integrate,
     leaky_sum,
     numba_kernels,
     run,
-    set_backend,
 )
-from lava_snnlearn.neurons.compiling import compiled
 
 SURROGATES = [Sigmoid(3.0), Triangle(0.8), Rectangle(1.3)]
 RESETS = ["subtract", "zero"]
@@ -359,72 +351,6 @@ def test_leaky_sum_is_the_weighted_sum_of_the_past(steps, dtype, each_backend):
     assert torch.equal(leaky_sum(every, 0.8)[0], every[0])
 
 
-# Backends
-
-
-@dataclass(frozen=True)
-class Own(Surrogate):
-    """A user's surrogate."""
-
-    def __call__(self, x):
-        return torch.exp(-x.abs())
-
-
-def test_what_no_kernel_knows_runs_in_torch():
-    current = normal(T, B, 4, mean=0.4).requires_grad_()
-    neuron = LIF(surrogate=Own())
-    found, plain = (torch.autograd.grad(f(neuron, current).spike.sum(), current)[0] for f in (integrate, run))
-    assert torch.equal(found, plain)
-    for dtype in (torch.float16, torch.bfloat16):
-        half = integrate(LIF(), current.detach().to(dtype), trace_lam=0.5)
-        assert {half.spike.dtype, half.membrane.dtype, half.trace.dtype} == {dtype}
-        assert leaky_sum(half.spike, 0.5).dtype == dtype
-
-
-@pytest.mark.parametrize(
-    "neuron, dtype, obstacle",
-    [(LIF(surrogate=Own()), torch.float64, "no kernel for the surrogate Own"), (LIF(), torch.float16, "not in torch.float16")],
-)
-def test_a_backend_chosen_by_name_refuses_what_it_cannot_run(neuron, dtype, obstacle):
-    with backend("numba"), pytest.raises(ValueError, match=rf"'numba' .*{obstacle}.*'auto'"):
-        integrate(neuron, normal(T, B, 4, dtype=dtype))
-
-
-def test_without_numba_torch_takes_over(monkeypatch):
-    def missing(name):
-        raise ImportError("No module named 'numba'")
-
-    current = normal(T, B, 4, mean=0.4)
-    expected = integrate(LIF(), current, trace_lam=0.5)
-    monkeypatch.setattr(backends, "_module", missing)
-    for found, value in zip(integrate(LIF(), current, trace_lam=0.5), expected, strict=True):
-        assert torch.equal(found, value)
-    with backend("numba"), pytest.raises(ValueError, match=r"cannot be imported.*No module named 'numba'"):
-        integrate(LIF(), current)
-
-
-def test_the_backend_is_switched_and_switched_back(monkeypatch):
-    calls = []
-    forward = numba_kernels.forward
-    monkeypatch.setattr(numba_kernels, "forward", lambda *a: calls.append(1) or forward(*a))
-    current = normal(T, B, 4)
-    with backend("reference"):
-        integrate(LIF(), current)
-        with backend("numba"):
-            integrate(LIF(), current)
-        integrate(LIF(), current)
-    assert len(calls) == 1
-    integrate(LIF(), current)
-    assert len(calls) == 2
-    set_backend("reference")
-    integrate(LIF(), current)
-    set_backend("auto")
-    assert len(calls) == 2
-    for choose in (set_backend, lambda name: backend(name).__enter__()):
-        with pytest.raises(UnknownNameError, match=r"backend 'nunba'.*'numba'.*auto, numba, reference, triton"):
-            choose("nunba")
-
-
 # Refusals
 
 
@@ -470,53 +396,6 @@ def test_refusals(options, error, message, each_backend):
 def test_refusals_of_the_leaky_sum(arguments, error, message):
     with pytest.raises(error, match=message):
         leaky_sum(*arguments)
-
-
-# Compilation
-
-
-USE = """
-import torch
-from lava_snnlearn.neurons import LIF, integrate
-current = torch.full((5, 7), 0.6, dtype=torch.{dtype}, requires_grad=True)
-integrate(LIF(), current).spike.sum().backward()
-print(current.grad.sum().item())
-"""
-
-
-def start(cache, dtype):
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", USE.format(dtype=dtype)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-NOTICE = "lava_snnlearn: compiling neuron kernels for this machine, once (some seconds) ...\n"
-
-
-def test_processes_that_compile_at_once_tell_it_once_and_share_the_cache(tmp_path):
-    dtypes = ["float32", "float64"]
-    results = [process.communicate() for process in [start(tmp_path, dtype) for dtype in dtypes]]
-    first = [float(out) for out, _ in results]
-    notices = [err for _, err in results]
-    assert set(notices) <= {NOTICE, ""}
-    assert NOTICE in notices
-    assert first[0] == pytest.approx(first[1], rel=1e-6)
-    assert first[1] > 0
-    for dtype, (out, _) in zip(dtypes, results, strict=True):
-        assert start(tmp_path, dtype).communicate() == (out, "")
-
-
-def test_without_a_folder_for_the_cache_it_still_compiles():
-    names = {}
-    exec("def double(values):\n    values *= 2\n", names)  # numba has no place for the cache of a function without a file
-    values = np.arange(3.0)
-    compiled(names["double"])(values)
-    assert values.tolist() == [0.0, 2.0, 4.0]
-
-
-def test_numba_is_loaded_when_it_is_needed():
-    code = "import sys, lava_snnlearn.neurons; print([name for name in ('numba', 'triton') if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_the_result_is_a_named_tuple():
