@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -125,6 +126,17 @@ def _plan(walk: Walk, chunk: int, steps: Collection[int] | None) -> Any:
             yield min(chunk, ahead - walk.elapsed, walk.network.longest_piece), False
 
 
+def _refuse_mixed_leaks(network: Network) -> None:
+    """Raise ValueError where the neurons that a synapse drives cannot be told from the others, but leak otherwise."""
+    lams = sorted({population.neuron.lam for population in network.populations})
+    loose = any(isinstance(module, Synapse) and not isinstance(module, Neurons) for module in network.layers.modules())
+    if loose and len(lams) > 1:
+        raise ValueError(
+            "OTTT's traces decay as the neurons that hear them leak; networks with residual blocks need the same leak everywhere, "
+            f"but the neurons here keep {', '.join(f'{lam:.4g}' for lam in lams)} of their membrane in a step"
+        )
+
+
 class TraceWalk(Walk):
     """The instant walk whose synapses learn from presynaptic traces.
 
@@ -135,12 +147,14 @@ class TraceWalk(Walk):
     def __init__(self, network: Network, signal: Tensor, options: TraceOptions) -> None:
         super().__init__(network, signal, gradient="instant", leaves=True)
         self.options = options
+        _refuse_mixed_leaks(network)
         self.first, self.last = network.layers[0], network.populations[-1]
         # A static frame's trace is the frame times a number, unless something between product and neuron learns without it.
         plain = isinstance(self.first, SpikingLayer) and self.first.batch_norm is None and self.first.recurrent is None
         self.shortcut = self.static and plain and network.feedback is None and options.first_layer == options.bias
         if self.static and not self.shortcut:
             self.signal, self.static = signal, False
+        self.untraced = _untraced(network, options)
         self.traces: dict[nn.Module, Tensor] = {}
         self.heard: dict[nn.Module, Tensor] = {}
         self.piece: dict[nn.Module, Tensor] = {}
@@ -157,8 +171,7 @@ class TraceWalk(Walk):
         assert isinstance(population, Neurons)
         spikes = super().fire(population, current, fresh)
         if population in self.piece:
-            drive = population.neuron.drive(population.neuron.threshold)
-            trace = self._valued(self.piece.pop(population), drive.amplitude, self.masks[population])
+            trace = self._valued(population, self.piece.pop(population), population.drive.amplitude)
             self.known[id(spikes)] = (spikes, trace, population.neuron.lam)
         return spikes
 
@@ -187,21 +200,23 @@ class TraceWalk(Walk):
         gains = self._gains(self._lam(synapse)) if self.options.bias and not is_readout else None
         prepared, weight = synapse.prepare(signal), self.weight(synapse)
         if is_data and synapse.geometry is None and worthwhile(prepared):
-            flat = self._map_events(synapse, prepared.flatten(1), weight, gains)
+            flat = self._map_events(synapse, prepared, weight, gains)
         else:
-            operand = signal if is_data and not self.options.first_layer else self._trace(synapse, signal)
-            traced = prepared.detach() if operand is signal else synapse.prepare(operand)
+            untraced = is_data and not self.options.first_layer
+            traced = prepared.detach() if untraced else self._prepared_trace(synapse, signal, prepared)
             flat = _TracedMap.apply(prepared, traced, weight, synapse.bias, gains, synapse)
         return flat.view(*signal.shape[: signal.dim() - len(synapse.source)], *synapse.shape)
 
-    def _map_events(self, synapse: Synapse, events: Tensor, weight: Tensor, gains: Tensor | None) -> Tensor:
+    def _map_events(self, synapse: Synapse, prepared: Tensor, weight: Tensor, gains: Tensor | None) -> Tensor:
         """Sparse data: their trace is not sparse, so the trace is moved to the other factor of the gradient."""
         lam = self._lam(synapse) if self.options.first_layer else 0.0
         before = self.heard.get(synapse)
-        past = torch.zeros_like(events[: self.batch]) if before is None else before
-        keep = lam ** torch.arange(self.length - 1, -1, -1, dtype=events.dtype)
-        self.heard[synapse] = lam**self.length * past + torch.tensordot(keep, events.view(self.length, self.batch, -1), 1)
-        return traced_sparse_linear(events, weight, synapse.bias, Traced(lam, past, gains))
+        past = torch.zeros_like(prepared[: self.batch]) if before is None else before
+        keep = lam ** torch.arange(self.length - 1, -1, -1, dtype=prepared.dtype)
+        # Of the same shape as where the product is dense: the next piece may not be sparse.
+        now = torch.tensordot(keep, prepared.view(self.length, *past.shape), 1)
+        self.heard[synapse] = lam**self.length * past + now
+        return traced_sparse_linear(prepared.flatten(1), weight, synapse.bias, Traced(lam, past.flatten(1), gains))
 
     def _trace(self, synapse: Synapse, signal: Tensor) -> Tensor:
         """The trace of a signal: known from the neurons that sent it, or followed here."""
@@ -213,8 +228,22 @@ class TraceWalk(Walk):
         self.heard[synapse] = trace[-1]
         return trace
 
+    def _prepared_trace(self, synapse: Synapse, signal: Tensor, prepared: Tensor) -> Tensor:
+        """The trace as the synapse's map would read it, [steps * B, ...].
+
+        Pool and gain are linear, so that the trace of what they give can be followed instead: a pooled signal is the smaller one.
+        """
+        if id(signal) in self.known:
+            return synapse.prepare(self._trace(synapse, signal))
+        heard = prepared.detach().view(self.length, self.batch, *prepared.shape[1:])
+        trace = leaky_sum(heard, self._lam(synapse), self.heard.get(synapse))
+        self.heard[synapse] = trace[-1]
+        return trace.flatten(0, 1)
+
     def _lam(self, synapse: Synapse) -> float:
         """Leak factor of the neurons that a synapse drives; networks with blocks have the same everywhere."""
+        if synapse is self.network.feedback:
+            synapse = self.first
         neurons = synapse if isinstance(synapse, SpikingLayer) else self.last
         return float(neurons.neuron.lam)
 
@@ -227,8 +256,7 @@ class TraceWalk(Walk):
 
     def _integrate(self, population: Neurons, current: Tensor, threshold: float, steps: int | None, donate: bool) -> Tensor:
         assert isinstance(population, nn.Module)
-        heard = population is not self.last or self.options.readout or self.network.feedback is not None
-        lam = population.neuron.lam if heard and population.recurrent is None else None
+        lam = None if population in self.untraced else population.neuron.lam
         weights = None
         if population is self.first and self.shortcut and self.options.bias:
             weights = self._gains(population.neuron.lam)
@@ -260,6 +288,18 @@ class TraceWalk(Walk):
         before = self.past_traces.get(population)
         sent = spike.detach()
         self.past_traces[population] = sent if before is None else population.neuron.lam * before + sent
+
+
+def _untraced(network: Network, options: TraceOptions) -> set[nn.Module]:
+    """Populations whose spikes need no trace as they are: nobody learns from it, or all that do pool them first."""
+    found = {population for population in network.populations if population.recurrent is not None}
+    if network.feedback is None and not options.readout:
+        found.add(network.populations[-1])
+    modules = [*network.layers, network.readout]
+    for layer, following in pairwise(modules):
+        if isinstance(layer, SpikingLayer) and getattr(following, "pool", 1) > 1 and following is not network.readout:
+            found.add(layer)
+    return found
 
 
 class _Dense:
