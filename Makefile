@@ -17,9 +17,10 @@ help:
 	@echo "               SHORT=1: short form; DEMO_ARGS='...': options of 'lava-snnlearn run'; DEMO_NAME=...: folder in runs/"
 	@echo "make test      the whole test suite; TEST_ARGS='...': arguments of pytest, e.g. TEST_ARGS='tests/test_install.py -v'"
 	@echo "make lint      ruff (rules and format) and mypy"
-	@echo "make bench     the measurements in benchmarks/; QUICK=1: a short run of each; BENCH_ARGS='...': their options"
+	@echo "make bench     the measurements in benchmarks/, beside other libraries (installed into benchmarks/.venvs, about 11 GB);"
+	@echo "               QUICK=1: a short run of each, this library only; BENCH_ARGS='...': their options, e.g. --write"
 	@echo "make set-up    only .venv, with the library and its test and lint tools (the targets above do this when needed)"
-	@echo "make clean     delete caches and build leftovers; .venv and runs/ stay"
+	@echo "make clean     delete caches and build leftovers; .venv, benchmarks/.venvs and runs/ stay"
 
 set-up:
 	@bash .ci/set-up
@@ -39,8 +40,9 @@ lint: set-up
 	.venv/bin/mypy
 
 bench: set-up
+	$(if $(QUICK),,.venv/bin/python benchmarks/peers/set_up.py)
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; .venv/bin/python "$$script" $(BENCH_ARGS); done
 
 clean:
-	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv/*' -not -path './benchmarks/.venvs/*' -prune -exec rm -rf {} +
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
