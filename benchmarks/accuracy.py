@@ -6,8 +6,8 @@ data     network                     settings
 digits   64-128-128-10               30 epochs, 20 % stratified test split, seeds 0-2: mean and minimum
 mnist    784-256-256-10              2 epochs, seed 0
 fashion  16C3-P2-32C3-P2-128-10      all 60,000 samples, T = 4, 6 epochs, seed 0
-nmnist   12C5s2-32C3s2-128-10        N-MNIST (the subset of 1,100 recordings where that is at hand), 10 frames by time, leak 0.5,
-                                     batch 64, lr 0.05, 15 epochs, 5-fold cross-validation: mean and minimum of the folds
+nmnist   12C5s2-32C3s2-128-10        N-MNIST (the subset of 1,100 recordings where that is at hand), 10 frames by time, leak
+                                     0.5, batch 64, lr 0.05, 15 epochs, 5-fold cross-validation: mean and minimum of the folds
 =======  ==========================  ==========================================================================================
 
 SGD 0.9, lr 0.1 cosine, batch 128 where nothing else is said; each method with its published neuron, norm and T; 8-bit weights.

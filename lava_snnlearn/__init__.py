@@ -7,12 +7,19 @@ this package again and again) never pays for torch.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+# Torch reads this once, at its first large allocation: huge pages for large tensors. Without them the page faults of fresh
+# memory cost more than the neurons (a training step of a convolutional network took twice as long). No effect where the system
+# has none.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
 _MODULES = {
     "data",
+    "distributed",
     "fixed_point",
     "lava_backend",
     "methods",
@@ -29,6 +36,7 @@ _NAMES = {
     "FixedNetwork": "lava_snnlearn.fixed_point.graph",
     "Trace": "lava_snnlearn.fixed_point.trace",
     "emulate": "lava_snnlearn.fixed_point.emulator",
+    "prepare_qat": "lava_snnlearn.fixed_point.qat",
     "quantize": "lava_snnlearn.fixed_point.quantize",
     "run_lava": "lava_snnlearn.lava_backend.graph",
     "verify": "lava_snnlearn.verification",
@@ -40,6 +48,7 @@ __all__ = ["__version__", *sorted(_MODULES), *sorted(_NAMES)]
 if TYPE_CHECKING:
     from lava_snnlearn import (
         data,
+        distributed,
         fixed_point,
         lava_backend,
         methods,
@@ -53,6 +62,7 @@ if TYPE_CHECKING:
     from lava_snnlearn.citations import citation
     from lava_snnlearn.fixed_point.emulator import emulate
     from lava_snnlearn.fixed_point.graph import FixedNetwork
+    from lava_snnlearn.fixed_point.qat import prepare_qat
     from lava_snnlearn.fixed_point.quantize import quantize
     from lava_snnlearn.fixed_point.trace import Trace
     from lava_snnlearn.lava_backend.graph import run_lava

@@ -1,20 +1,57 @@
-"""Training state on disk: weights, optimiser, random number generators and metrics in one HDF5 file, written atomically."""
+"""Where a training run stands, and that on disk: weights, optimiser, generators and metrics in one file, written atomically."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
 import io
+import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from os import PathLike
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lava_snnlearn.distributed import from_first
 from lava_snnlearn.files import FileFormatError, read_tree, write_text, write_tree
+
+CHECKPOINT, METRICS, CONFIG, WEIGHTS = "checkpoint.h5", "metrics.csv", "config.json", "weights.h5"
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """One row of metrics.csv. Losses and accuracies are means over samples; spike_rate is spikes per neuron and step;
+    valid_accuracy is NaN without a validation split; seconds is wall time."""
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    valid_accuracy: float
+    spike_rate: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclass
+class RunState:
+    """Where a run stands; everything that a checkpoint must hold besides weights, optimiser and generators."""
+
+    epoch: int = 0
+    batch: int = 0
+    loss: float = 0.0
+    correct: int = 0
+    seen: int = 0
+    spikes: float = 0.0
+    seconds: float = 0.0
+    rows: list[EpochMetrics] = field(default_factory=list)
+    best_epoch: int | None = None
+    best_accuracy: float = -1.0
+    best_weights: dict[str, Any] | None = None
 
 
 def to_tree(value: Any) -> Any:
@@ -86,12 +123,48 @@ def load_optimiser(optimiser: torch.optim.Optimizer, tree: Mapping[str, Any], wh
         raise FileFormatError(f"{where} holds the state of another optimiser: {error}") from error
 
 
-def generator_states() -> dict[str, Any]:
-    """States of torch's, numpy's and Python's global random number generators."""
+def run_tree(
+    config: Mapping[str, Any], state: RunState, network: nn.Module, optimiser: torch.optim.Optimizer, device: torch.device
+) -> dict[str, Any]:
+    """All that a run needs to go on as if it had not been interrupted."""
+    return {
+        "config": dict(config),
+        "progress": vars(state) | {"rows": [dataclasses.asdict(row) for row in state.rows]},
+        "network": to_tree(network.state_dict()),
+        "optimiser": optimiser_state(optimiser),
+        "generators": generator_states(device),
+    }
+
+
+def restore_run(
+    tree: Mapping[str, Any], network: nn.Module, optimiser: torch.optim.Optimizer, device: torch.device, where: str
+) -> RunState:
+    """Put network, optimiser and generators back to :func:`run_tree`; returns where the run stood.
+
+    Raises:
+        FileFormatError: the tree lacks something, or belongs to another network or optimiser.
+    """
+    try:
+        stored = dict(tree["progress"])
+        stored["rows"] = [EpochMetrics(**row) for row in stored["rows"]]
+        state = RunState(**stored)
+        load_weights(network, tree["network"], where)
+        load_optimiser(optimiser, tree["optimiser"], where)
+        restore_generators(tree["generators"], device)
+    except FileFormatError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise FileFormatError(f"{where} is not a valid checkpoint: {error}") from error
+    return state
+
+
+def generator_states(device: torch.device | None = None) -> dict[str, Any]:
+    """States of torch's, numpy's and Python's global random number generators, and of ``device`` if it is a GPU."""
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002 (users' methods may draw from it)
     version, internal, gauss_next = random.getstate()
     return {
         "torch": torch.get_rng_state().numpy().copy(),
+        "gpu": torch.cuda.get_rng_state(device).numpy().copy() if _is_gpu(device) else None,
         "numpy": [str(name), np.asarray(keys), int(position), int(has_gauss), float(gauss)],
         "python": [version, np.asarray(internal, dtype=np.uint32), gauss_next],
     }
@@ -104,12 +177,18 @@ def seed_generators(seed: int) -> None:
     random.seed(seed)
 
 
-def restore_generators(states: Mapping[str, Any]) -> None:
-    """Put the generators back to :func:`generator_states`."""
+def restore_generators(states: Mapping[str, Any], device: torch.device | None = None) -> None:
+    """Put the generators back to :func:`generator_states`; a GPU's only where the states are those of a GPU."""
     torch.set_rng_state(torch.from_numpy(states["torch"]))
+    if _is_gpu(device) and states.get("gpu") is not None:
+        torch.cuda.set_rng_state(torch.from_numpy(states["gpu"]), device)
     np.random.set_state(tuple(states["numpy"]))  # noqa: NPY002
     version, internal, gauss_next = states["python"]
     random.setstate((version, tuple(int(word) for word in internal), gauss_next))
+
+
+def _is_gpu(device: torch.device | None) -> TypeGuard[torch.device]:
+    return device is not None and device.type == "cuda"
 
 
 def save_weights(path: str | PathLike[str], network: nn.Module) -> None:
@@ -133,3 +212,72 @@ def write_table(path: str | PathLike[str], columns: Sequence[str], rows: Sequenc
     writer.writeheader()
     writer.writerows(dataclasses.asdict(row) for row in rows)
     write_text(path, table.getvalue())
+
+
+class RunFolder:
+    """The files of a run: config.json, checkpoint.h5, metrics.csv and weights.h5. ``path`` None: there are none.
+
+    Of several processes that train together, process 0 reads and writes for all: other machines need not have the folder.
+    What fails there fails everywhere.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+
+    def has_checkpoint(self) -> bool:
+        """Whether a run has come to its first checkpoint here."""
+        return self.path is not None and from_first((self.path / CHECKPOINT).exists)
+
+    def read_checkpoint(self) -> dict[str, Any]:
+        """The checkpoint's tree.
+
+        Raises:
+            FileFormatError: missing, damaged or foreign.
+        """
+        assert self.path is not None
+        path = self.path / CHECKPOINT
+        return from_first(lambda: read_tree(path, content="checkpoint"))
+
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """Make room for a new run: what an earlier one left is deleted."""
+
+        def clear(path: Path) -> None:
+            for name in (CHECKPOINT, METRICS, WEIGHTS):
+                (path / name).unlink(missing_ok=True)
+
+        self.claim(config)
+        self._on_first(clear)
+
+    def claim(self, config: Mapping[str, Any]) -> None:
+        """Write config.json, which shows before any work is lost that the folder can be written; sweep up after killed runs."""
+
+        def write(path: Path) -> None:
+            write_text(path / CONFIG, json.dumps(config, indent=2) + "\n")
+            for name in (CHECKPOINT, METRICS, CONFIG, WEIGHTS):
+                for leftover in path.glob(f".{name}.*"):
+                    leftover.unlink(missing_ok=True)
+
+        self._on_first(write)
+
+    def save(self, make: Callable[[], Mapping[str, Any]], rows: Sequence[EpochMetrics]) -> None:
+        """Write a checkpoint of the tree that ``make`` gives, then the table."""
+        self._on_first(lambda path: write_tree(path / CHECKPOINT, make(), content="checkpoint"))
+        self.save_metrics(rows)
+
+    def save_metrics(self, rows: Sequence[EpochMetrics]) -> None:
+        """Write metrics.csv."""
+        columns = [column.name for column in dataclasses.fields(EpochMetrics)]
+        self._on_first(lambda path: write_table(path / METRICS, columns, rows))
+
+    def save_weights(self, network: nn.Module) -> None:
+        """Write weights.h5."""
+        self._on_first(lambda path: save_weights(path / WEIGHTS, network))
+
+    def _on_first(self, act: Callable[[Path], object]) -> None:
+        path = self.path
+        if path is not None:
+
+            def quietly() -> None:
+                act(path)
+
+            from_first(quietly)

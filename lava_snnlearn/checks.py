@@ -36,6 +36,14 @@ def whole_number(where: str, value: Any) -> int:
     return int(value)
 
 
+def at_least(least: int, name: str, value: int) -> int:
+    """``value`` as a Python int; raises TypeError if it is not whole, ValueError if it is below ``least``."""
+    number = whole_number(name, value)
+    if number < least:
+        raise ValueError(f"{name} is {number}; it must be at least {least}")
+    return number
+
+
 def shown(value: Any) -> str:
     """``value`` for a message: short, and a class told from an instance."""
     return f"the class {value.__name__}" if isinstance(value, type) else reprlib.repr(value)

@@ -24,6 +24,22 @@ _PAPERS: Mapping[str, str] = {
         "Q. Meng, M. Xiao, S. Yan, Y. Wang, Z. Lin, Z.-Q. Luo. Towards memory- and time-efficient backpropagation for training "
         "spiking neural networks. IEEE/CVF International Conference on Computer Vision, 2023."
     ),
+    "meng2022": (
+        "Q. Meng, M. Xiao, S. Yan, Y. Wang, Z. Lin, Z.-Q. Luo. Training high-performance low-latency spiking neural networks "
+        "by differentiation on spike representation. IEEE/CVF Conference on Computer Vision and Pattern Recognition, 2022."
+    ),
+    "yu2024": (
+        "C. Yu, L. Liu, G. Wang, E. Li, A. Wang. Advancing training efficiency of deep spiking neural networks through "
+        "rate-based backpropagation. Advances in Neural Information Processing Systems 37, 2024."
+    ),
+    "gruslys2016": (
+        "A. Gruslys, R. Munos, I. Danihelka, M. Lanctot, A. Graves. Memory-efficient backpropagation through time. "
+        "Advances in Neural Information Processing Systems 29, 2016."
+    ),
+    "ke2018": (
+        "N. R. Ke, A. Goyal, O. Bilaniuk, J. Binas, M. C. Mozer, C. Pal, Y. Bengio. Sparse attentive backtracking: temporal "
+        "credit assignment through reminding. Advances in Neural Information Processing Systems 31, 2018."
+    ),
     "qiao2019": (
         "S. Qiao, H. Wang, C. Liu, W. Shen, A. Yuille. Micro-batch training with batch-channel normalization and "
         "weight standardization. arXiv:1903.10520, 2019."
@@ -33,8 +49,11 @@ _PAPERS: Mapping[str, str] = {
     ),
 }
 _CITED: Mapping[str, tuple[str, ...]] = {
-    "bptt": ("werbos1990", "neftci2019"),
+    "bptt": ("werbos1990", "neftci2019", "gruslys2016"),
+    "dsr": ("meng2022",),
     "ottt": ("xiao2022", "qiao2019"),
+    "rate_bp": ("yu2024",),
+    "sab": ("ke2018",),
     "sltt": ("meng2023",),
 }
 _PLATFORM = ("davies2018",)

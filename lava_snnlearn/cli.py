@@ -41,16 +41,30 @@ _FILES = "Files"
 @app.command()
 def run(
     method: Annotated[
-        str, typer.Option(help="bptt, ottt or sltt; see 'lava-snnlearn methods'.", rich_help_panel=_RUN)
+        str, typer.Option(help="bptt, dsr, ottt, rate_bp or sltt; see 'lava-snnlearn methods'.", rich_help_panel=_RUN)
     ] = "ottt",
-    data: Annotated[str, typer.Option(help="digits, mnist or fashion.", rich_help_panel=_RUN)] = "digits",
+    data: Annotated[
+        str,
+        typer.Option(help="digits, mnist, fashion, cifar10, or events: nmnist, dvs_gesture, shd ...", rich_help_panel=_RUN),
+    ] = "digits",
+    frames: Annotated[str, typer.Option(help="Events to frames by time or count.", rich_help_panel=_RUN)] = "time",
+    augment: Annotated[
+        str | None, typer.Option(help="Images: crop, flip, cutout joined by _, e.g. crop_flip.", rich_help_panel=_RUN)
+    ] = None,
     update: Annotated[str | None, typer.Option(help="OTTT: accumulate or online.", rich_help_panel=_RUN)] = None,
     k: Annotated[int | None, typer.Option(help="SLTT: steps with a backward (SLTT-K).", rich_help_panel=_RUN)] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(help="Any option of the method, e.g. trace_bias=false; see 'methods'.", rich_help_panel=_RUN),
     ] = None,
-    layers: Annotated[str | None, typer.Option(help="Hidden layers, e.g. 128,128.", rich_help_panel=_NET)] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            help="Dense layers, e.g. 128,128; a conv net, e.g. 16C3-P2-32C3-P2-128; or vgg, preact_resnet, nf_resnet.",
+            rich_help_panel=_NET,
+        ),
+    ] = None,
+    width: Annotated[float, typer.Option(help="Factor on the channels of a conv net.", rich_help_panel=_NET)] = 1.0,
     steps: Annotated[int | None, typer.Option(help="Time steps T of a sample.", rich_help_panel=_NET)] = None,
     leak: Annotated[float | None, typer.Option(help="Membrane lost per step, 0..1 (0: IF).", rich_help_panel=_NET)] = None,
     reset: Annotated[
@@ -58,7 +72,7 @@ def run(
     ] = "subtract",
     norm: Annotated[str | None, typer.Option(help="none, bn_step, bn_time or sws.", rich_help_panel=_NET)] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Default: 30 for digits, 2 for mnist and fashion.", rich_help_panel=_TRAIN)
+        int | None, typer.Option(help="Default: 30 for digits, 2 for mnist and fashion, else 10.", rich_help_panel=_TRAIN)
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Samples a batch.", rich_help_panel=_TRAIN)] = 128,
     learning_rate: Annotated[
@@ -70,7 +84,10 @@ def run(
     ] = 1,
     train_size: Annotated[int | None, typer.Option(help="Use only so many training samples.", rich_help_panel=_TRAIN)] = None,
     input: Annotated[
-        str, typer.Option(help="current, graded (8-bit spikes), rate or latency (binary spikes).", rich_help_panel=_CHIP)
+        str,
+        typer.Option(
+            help="current, graded (8-bit spikes), rate or latency (binary spikes), spikes (events).", rich_help_panel=_CHIP
+        ),
     ] = "current",
     weight_bits: Annotated[int, typer.Option(help="2..8.", rich_help_panel=_CHIP)] = 8,
     verify_samples: Annotated[int, typer.Option(help="Test samples run on Lava's simulator.", rich_help_panel=_CHIP)] = 32,
@@ -91,6 +108,10 @@ def run(
 
       lava-snnlearn run --method bptt --data mnist --input graded --weight-bits 6
 
+      lava-snnlearn run --method rate_bp --data fashion --layers 16C3-P2-32C3-P2-128 --augment flip
+
+      lava-snnlearn run --data nmnist --input spikes --steps 10
+
       torchrun --nproc-per-node 2 -m lava_snnlearn run --data mnist
     """
     from lava_snnlearn import pipeline
@@ -104,7 +125,10 @@ def run(
             *((key, value) for key, value in (("update", update), ("k", k)) if value is not None),
             *_options(option or []),
         ),
-        layers=None if layers is None else _sizes(layers),
+        layers=None if layers is None else _layers(layers),
+        width=width,
+        frames=frames,
+        augment=augment,
         epochs=epochs,
         steps=steps,
         leak=leak,
@@ -255,18 +279,26 @@ def _options(pairs: list[str]) -> tuple[tuple[str, Any], ...]:
     return tuple(found)
 
 
-def _sizes(text: str) -> tuple[int, ...]:
+def _layers(text: str) -> tuple[int, ...] | str:
+    """Sizes of dense layers; a text with letters is a conv net or a name, and is read where the data are known."""
+    if any(letter.isalpha() for letter in text):
+        return text
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise ValueError(f"--layers is {text!r}; give sizes separated by commas, e.g. 128,128") from None
+        raise ValueError(
+            f"--layers is {text!r}; give sizes separated by commas, e.g. 128,128, or a conv net, e.g. 16C3-P2-32C3-P2-128"
+        ) from None
 
 
 def _samples(
     file: Path, network: FixedNetwork, data: str | None, npy: Path | None, count: int | None
 ) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
     """Samples and, where known, labels for a network file: from --npy, --data, or the run that the file belongs to."""
-    from lava_snnlearn.data import DATASETS, load
+    import torch
+
+    from lava_snnlearn.data import DATASETS, EVENT_DATASETS, load
+    from lava_snnlearn.data.batches import inputs
 
     if count is not None and count < 1:
         raise ValueError(f"--samples is {count}; give at least 1")
@@ -277,10 +309,14 @@ def _samples(
         # Sequences are time first.
         return (x[:, :count] if x.ndim == 3 else x[:count]), None
     chosen = _data_of_run(file.parent / "summary.json") if data is None else data
-    if known_name("data set", chosen, [*DATASETS, "random"]) == "random":
+    if known_name("data set", chosen, [*DATASETS, *EVENT_DATASETS, "random"]) == "random":
         return _random(network, count or 64), None
-    test = load(chosen, scale="unit" if network.host.encoding != "direct" else "standard").test
-    return test.x[:count], test.y[:count]
+    if chosen in EVENT_DATASETS:
+        most: dict[str, Any] = {"max_count": 1} if network.host.form == "spikes" else {}
+        test = load(chosen, steps=network.steps, **most).test
+    else:
+        test = load(chosen, scale="unit" if network.host.encoding != "direct" else "standard").test
+    return inputs(test.x[:count], torch.device("cpu"), torch.float32).numpy(), test.y[:count]
 
 
 def _read_npy(path: Path) -> NDArray[Any]:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import itertools
 import os
 import pickle
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,6 +65,9 @@ class Share:
 
 _share: Share | None = None
 _entries = itertools.count()
+# What is exchanged lives here until the group has gone. gloo's threads let go of a message some time after it was delivered; if
+# nobody else held it then, they would wait for Python's lock, while Python, which destroys the group, waits for them.
+_messages: dict[tuple[Any, ...], Tensor] = {}
 
 
 def _active() -> bool:
@@ -102,7 +106,7 @@ def local_rank() -> int:
 def own_device(device: str | torch.device) -> torch.device:
     """The device; "cuda" without a number is the GPU :func:`local_rank` where several processes train together."""
     chosen = torch.device(device)
-    if chosen.type == "cuda" and chosen.index is None and launched() > 1:
+    if str(chosen) == "cuda" and launched() > 1:
         return torch.device("cuda", local_rank() % max(1, torch.cuda.device_count()))
     return chosen
 
@@ -111,9 +115,9 @@ def own_device(device: str | torch.device) -> torch.device:
 def process_group(timeout: float = TIMEOUT) -> Iterator[None]:
     """Join the processes that ``torchrun`` started, for as long as the block lasts.
 
-    Nothing happens where there are no others, or in a group that is active already. Tensors of the CPU go by gloo, those of a GPU
-    by nccl where each process of the machine has a GPU of its own. Leaving waits for the others; leaving by an exception does
-    not, and the others, wherever they wait, get a :class:`LostProcessError`.
+    Nothing happens where there are no others, or in a group that is active already. Tensors of the CPU go by gloo, those of a
+    GPU by nccl where each process of the machine has a GPU of its own. Leaving waits for the others; leaving by an exception
+    does not, and the others, wherever they wait, get a :class:`LostProcessError`.
 
     Args:
         timeout: seconds to wait for a process that does not answer.
@@ -129,20 +133,24 @@ def process_group(timeout: float = TIMEOUT) -> Iterator[None]:
         return
     wait = timedelta(seconds=float(timeout))
     # Each group has its own corner of the store: the addresses of an earlier one would be taken for this one's.
-    store = group.PrefixStore(f"lava_snnlearn_{next(_entries)}", _store(wait))
-    number, size = int(os.environ["RANK"]), launched()
+    store = group.PrefixStore(f"lava_snnlearn_{next(_entries)}", _store())
+    store.set_timeout(wait)
+    number, size, hook = int(os.environ["RANK"]), launched(), sys.excepthook
     group.init_process_group(_backend(), store=store, rank=number, world_size=size, timeout=wait)
     try:
         yield
         wait_for_all()
     finally:
         group.destroy_process_group()
+        _messages.clear()
+        # torch's own hook, which init_process_group sets, asks the group for its rank.
+        sys.excepthook = hook
 
 
 @lru_cache(maxsize=1)
-def _store(wait: timedelta) -> Any:
+def _store() -> Any:
     """Where the processes find each other. Kept: where torchrun does not host it, process 0 does, and cannot do so twice."""
-    store, _, _ = next(rendezvous("env://", timeout=wait))
+    store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=TIMEOUT)))
     return store
 
 
@@ -166,7 +174,9 @@ def share_of(total: int) -> Share:
         ValueError: fewer samples than processes.
     """
     if total < world():
-        raise ValueError(f"a batch of {total} samples cannot be shared by {world()} processes; use larger batches or fewer processes")
+        raise ValueError(
+            f"a batch of {total} samples cannot be shared by {world()} processes; use larger batches or fewer processes"
+        )
     first, last = _bounds(total, rank())
     return Share(first, last, total)
 
@@ -209,8 +219,8 @@ def draw(make: Callable[[int], Tensor], batch: int, dim: int = 0) -> Tensor:
 def joined_moments(current: Tensor, dims: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Mean and biased variance over ``dims`` of all processes' ``current``, differentiable once.
 
-    The gradient is that of the joined loss, the sum of weight * loss over processes, divided by this process's weight: right once
-    :func:`join_gradients` has multiplied by it.
+    The gradient is that of the joined loss, the sum of weight * loss over processes, divided by this process's weight: right
+    once :func:`join_gradients` has multiplied by it.
     """
     mean, variance = _JoinedMoments.apply(current, tuple(dims))
     return mean, variance
@@ -222,7 +232,7 @@ class _JoinedMoments(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, current: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         local_variance, local_mean = torch.var_mean(current, dim=dims, correction=0, keepdim=True)
-        table = current.new_zeros(world(), 2, local_mean.numel())
+        table = _message((world(), 2, local_mean.numel()), current).zero_()
         table[rank(), 0], table[rank(), 1] = local_mean.flatten(), local_variance.flatten()
         _exchange(group.all_reduce, table)
         weights = current.new_tensor(_weights()).unsqueeze(1)
@@ -237,7 +247,8 @@ class _JoinedMoments(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, for_mean: Tensor, for_variance: Tensor) -> tuple[Tensor, None]:
         current, mean = ctx.saved_tensors
-        joined = torch.stack([for_mean, for_variance]) * ctx.weight
+        joined = _message((2, *for_mean.shape), current)
+        torch.stack([for_mean, for_variance], out=joined).mul_(ctx.weight)
         _exchange(group.all_reduce, joined)
         # Divided by weight * (values of the joined batch), which is the number of local values.
         mean_part, variance_part = (joined / ctx.count).view(2, *mean.shape).unbind(0)
@@ -258,7 +269,8 @@ def join_gradients(parameters: Iterable[torch.nn.Parameter], weight: float) -> N
         return
     grads = [torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in trained]
     present = grads[0].new_tensor([float(parameter.grad is not None) for parameter in trained])
-    flat = torch.cat([*(grad.flatten() for grad in grads), present]).mul_(weight)
+    flat = _message((sum(grad.numel() for grad in grads) + len(trained),), grads[0])
+    torch.cat([*(grad.flatten() for grad in grads), present], out=flat).mul_(weight)
     _exchange(group.all_reduce, flat)
     *joined, anywhere = flat.split([*(grad.numel() for grad in grads), len(trained)])
     for parameter, grad, total, known in zip(trained, grads, joined, anywhere.tolist(), strict=True):
@@ -272,10 +284,24 @@ def joined_sum(values: Sequence[float]) -> list[float]:
     Raises:
         LostProcessError: see there.
     """
+    return _joined(values, group.ReduceOp.SUM)
+
+
+def joined_max(values: Sequence[float]) -> list[float]:
+    """The largest of all processes: what depends on the size of a share, and on which all must agree, depends on these.
+
+    Raises:
+        LostProcessError: see there.
+    """
+    return _joined(values, group.ReduceOp.MAX)
+
+
+def _joined(values: Sequence[float], operation: Any) -> list[float]:
     if world() == 1:
         return list(values)
-    total = torch.tensor(values, dtype=torch.float64, device="cuda" if group.get_backend() == "nccl" else "cpu")
-    _exchange(group.all_reduce, total)
+    like = torch.tensor(values, dtype=torch.float64, device=_message_device())
+    total = _message(like.shape, like).copy_(like)
+    _exchange(group.all_reduce, total, operation)
     return total.tolist()
 
 
@@ -288,19 +314,36 @@ def from_first(make: Callable[[], T]) -> T:
     """What ``make()`` returns in process 0, where alone it is called, for all processes; what it raises there, all raise."""
     if world() == 1:
         return make()
-    answer: list[Any] = [None, None]
+    answer: Any = None
     failure: Exception | None = None
+    told = b""
     if rank() == 0:
         try:
-            answer[0] = make()
+            answer = make()
         except Exception as error:
             failure = error
-            answer[1] = _portable(error)
-    _exchange(group.broadcast_object_list, answer)
-    if failure is not None or answer[1] is not None:
-        raise failure or answer[1]
-    result: T = answer[0]
+        told = pickle.dumps((answer, None if failure is None else _portable(failure)))
+    heard = _from_first(told)
+    if rank() > 0:
+        answer, failure = pickle.loads(heard)
+    if failure is not None:
+        raise failure
+    result: T = answer
     return result
+
+
+def _from_first(told: bytes) -> bytes:
+    """The bytes of process 0."""
+    device = _message_device()
+    size = _message((1,), torch.zeros(1, dtype=torch.int64, device=device)).fill_(len(told))
+    _exchange(group.broadcast, size, 0)
+    length = int(size)
+    # Sizes are rounded up, so that few messages are kept.
+    content = _message((1 << max(8, length.bit_length()),), torch.zeros(1, dtype=torch.uint8, device=device))
+    if rank() == 0:
+        content[:length] = torch.frombuffer(bytearray(told), dtype=torch.uint8)
+    _exchange(group.broadcast, content, 0)
+    return content[:length].cpu().numpy().tobytes()
 
 
 def _portable(error: Exception) -> Exception:
@@ -316,13 +359,27 @@ def take_from_first(tensors: Iterable[Tensor]) -> None:
     """Give tensors, in place, the values that they have in process 0."""
     if world() > 1:
         for tensor in tensors:
-            _exchange(group.broadcast, tensor, 0)
+            message = _message(tensor.shape, tensor).copy_(tensor)
+            _exchange(group.broadcast, message, 0)
+            tensor.copy_(message)
 
 
 def _weights() -> list[float]:
     """The weights of all processes' shares."""
     total = world() if _share is None else _share.total
     return [(last - first) / total for first, last in (_bounds(total, number) for number in range(world()))]
+
+
+def _message_device() -> str:
+    return "cuda" if group.get_backend() == "nccl" else "cpu"
+
+
+def _message(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Room for a message of this shape, in the dtype and on the device of ``like``."""
+    key = (tuple(shape), like.dtype, like.device)
+    if key not in _messages:
+        _messages[key] = torch.empty(tuple(shape), dtype=like.dtype, device=like.device)
+    return _messages[key]
 
 
 def _exchange(collective: Callable[..., Any], *arguments: Any) -> None:
@@ -334,6 +391,6 @@ def _exchange(collective: Callable[..., Any], *arguments: Any) -> None:
     # Not raised above: the caught error would keep the group's connections open, and with them processes waiting for this one.
     if failure is not None:
         raise LostProcessError(
-            f"process {rank()} of {world()} lost another one, which failed, ended, or did not answer in time; see its own message "
-            f"({failure})"
+            f"process {rank()} of {world()} lost another one, which failed, ended, or did not answer in time; see its own "
+            f"message ({failure})"
         )

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from lava_snnlearn import methods, networks
+from lava_snnlearn import distributed, methods, networks
 from lava_snnlearn.checks import known_name
 from lava_snnlearn.citations import citation
-from lava_snnlearn.data import DATASETS, ENCODINGS, Dataset, load
+from lava_snnlearn.data import DATASETS, ENCODINGS, EVENT_DATASETS, Dataset, augmentation, load
+from lava_snnlearn.data.batches import inputs
 from lava_snnlearn.files import write_text
 from lava_snnlearn.fixed_point.emulator import emulate
 from lava_snnlearn.fixed_point.graph import FixedNetwork
@@ -24,16 +25,22 @@ from lava_snnlearn.fixed_point.quantize import quantize
 from lava_snnlearn.fixed_point.table import advice, connection_rows, population_rows
 from lava_snnlearn.fixed_point.trace import Trace
 from lava_snnlearn.networks.norms import NORMS
-from lava_snnlearn.neurons import RESETS
+from lava_snnlearn.neurons import LIF, RESETS
 from lava_snnlearn.training import History, Trainer, predictions
 from lava_snnlearn.verification import Report, verify
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-INPUTS = ("current", "graded", "latency", "rate")
-DEFAULT_LAYERS = {"digits": (128, 128), "mnist": (256, 256), "fashion": (256, 256)}
+INPUTS = ("current", "graded", "latency", "rate", "spikes")
+NETWORKS = ("nf_resnet", "preact_resnet", "vgg")
+"""Networks that ``layers`` can name instead of listing layers."""
+DEFAULT_LAYERS: dict[str, tuple[int, ...] | str] = {"digits": (128, 128), "mnist": (256, 256), "fashion": (256, 256)}
+MAPS, ROWS = "16C3s2-32C3s2-128", (256,)
+"""Layers for all other data: those that are images, and those that are not."""
 DEFAULT_EPOCHS = {"digits": 30, "mnist": 2, "fashion": 2}
+CALIBRATION = 2000
+"""Training samples that set the ranges of the integers."""
 PICTURED = 64
 """Test samples whose full traces go into the report's pictures."""
 
@@ -43,14 +50,19 @@ class Settings:
     """What to run; None takes the default of the method or the data set.
 
     ``input`` is "current" (the host computes the first layer's current), "graded" (8-bit graded spikes), "rate" or "latency"
-    (binary spikes; the data are then scaled to [0, 1]). ``options`` go to the method, e.g. {"update": "online"} or {"k": 2}.
-    ``threads`` is part of the result: sums in another order round differently. Small networks are fastest with one.
+    (binary spikes; the data are then scaled to [0, 1]), or "spikes" (event data only, with at most one event a pixel and
+    frame). ``layers`` are sizes of dense layers, a text for :func:`~lava_snnlearn.networks.conv_net`, or one of
+    :data:`NETWORKS` (then ``width`` scales its channels). ``frames`` says how events become frames, "time" or "count".
+    ``options`` go to the method, e.g. {"update": "online"} or {"k": 2}. ``augment`` names image augmentations, e.g.
+    "crop_flip". ``threads`` is part of the result: sums in another order round differently. Small networks are fastest with
+    one.
     """
 
     method: str = "ottt"
     data: str = "digits"
     options: tuple[tuple[str, Any], ...] = ()
-    layers: tuple[int, ...] | None = None
+    layers: tuple[int, ...] | str | None = None
+    width: float = 1.0
     epochs: int | None = None
     steps: int | None = None
     leak: float | None = None
@@ -63,11 +75,13 @@ class Settings:
     seed: int = 0
     verify_samples: int = 32
     train_size: int | None = None
+    augment: str | None = None
+    frames: str = "time"
     threads: int = 1
 
     def __post_init__(self) -> None:
         known_name("method", self.method, methods.METHODS)
-        known_name("data set", self.data, DATASETS)
+        known_name("data set", self.data, [*DATASETS, *EVENT_DATASETS])
         known_name("input", self.input, INPUTS)
         known_name("reset", self.reset, RESETS)
         if self.norm is not None:
@@ -76,6 +90,12 @@ class Settings:
             raise ValueError(f"threads is {self.threads}; training needs at least 1")
         if self.verify_samples < 1:
             raise ValueError(f"verify_samples is {self.verify_samples}; verify at least 1 sample")
+        if self.has_events and self.input in ENCODINGS:
+            raise ValueError(
+                f"input {self.input!r} is a code for images; {self.data} are events: use current, graded or spikes"
+            )
+        if self.input == "spikes" and not self.has_events:
+            raise ValueError(f"input 'spikes' takes events; for {self.data} use current, graded, rate or latency")
         if not 2 <= self.weight_bits <= 8:
             raise ValueError(f"weight_bits is {self.weight_bits}; Loihi holds 2 to 8 bits a weight")
 
@@ -89,9 +109,17 @@ class Settings:
         """Scale of the data that the input form needs."""
         return "standard" if self.encoding == "direct" else "unit"
 
-    def load(self) -> Dataset:
-        """The data set."""
-        return load(self.data, scale=self.scale, train_size=self.train_size)
+    @property
+    def has_events(self) -> bool:
+        """Whether the data are events."""
+        return self.data in EVENT_DATASETS
+
+    def load(self, steps: int) -> Dataset:
+        """The data set; events in ``steps`` frames."""
+        if not self.has_events:
+            return load(self.data, scale=self.scale, train_size=self.train_size)
+        most: dict[str, Any] = {"max_count": 1} if self.input == "spikes" else {}
+        return load(self.data, train_size=self.train_size, steps=steps, by=self.frames, **most)
 
 
 @dataclass(frozen=True)
@@ -110,8 +138,10 @@ class Summary:
 
 def run(
     settings: Settings, folder: Path, *, resume: bool = False, overwrite: bool = False, tell: Callable[[str], None] = print
-) -> Summary:
+) -> Summary | None:
     """Train, quantize, emulate, verify and report into ``folder``.
+
+    Processes that ``torchrun`` started train together; process 0 alone does the rest, and the others return None.
 
     Args:
         settings: what to run.
@@ -129,13 +159,14 @@ def run(
         nonlocal clock
         now = time.perf_counter()
         seconds[name], clock = now - clock, now
-        tell(text)
+        if distributed.is_first():
+            tell(text)
 
     torch.set_num_threads(settings.threads)
-    data = settings.load()
     method = methods.get(settings.method, **dict(settings.options))
+    data = settings.load(method.preset.steps if settings.steps is None else settings.steps)
     torch.manual_seed(settings.seed)
-    settings = _complete(settings, method)
+    settings = _complete(settings, method, data)
     network = _network(settings, method, data)
     trainer = _trainer(settings, network, method, data, folder)
     stage(
@@ -143,21 +174,22 @@ def run(
         f"{method}\n{data.name}: {len(data.train)} training, {len(data.valid)} validation, {len(data.test)} test samples",
     )
     history = trainer.resume() if resume else trainer.fit(overwrite=overwrite)
+    if not distributed.is_first():
+        return None
     floats = predictions(network, data.test)
     float_accuracy = float((floats == data.test.y).mean())
     stage("train", f"trained {settings.epochs} epochs: test accuracy {float_accuracy:.4f} (float)")
 
     form = settings.input if settings.encoding == "direct" else "spikes"
-    chip = quantize(network, weight_bits=settings.weight_bits, input=form, calibration=data.train.x)
+    chip = quantize(network, weight_bits=settings.weight_bits, input=form, calibration=_time_first(data.train.x[:CALIBRATION]))
     chip.save(folder / "network.h5")
     stage("quantize", f"quantized to {settings.weight_bits} bits: {folder / 'network.h5'}")
-    answer = emulate(chip, data.test.x, record="outputs")
+    answer = emulate(chip, _time_first(data.test.x), record="outputs")
     fixed_accuracy = float((answer.predictions == data.test.y).mean())
     agreement = float((answer.predictions == floats).mean())
     clipped = sum(answer.saturated.values())
     stage("emulate", f"emulated: test accuracy {fixed_accuracy:.4f} (fixed point), {clipped} membranes clipped")
-    chosen = data.test.x[: settings.verify_samples]
-    proof = verify(chip, chosen)
+    proof = verify(chip, _time_first(data.test.x[: settings.verify_samples]))
     stage("verify", str(proof))
     summary = Summary(folder, history, chip, float_accuracy, fixed_accuracy, agreement, proof, seconds)
     _write(settings, data, method, summary, answer)
@@ -165,34 +197,54 @@ def run(
     return summary
 
 
-def _complete(settings: Settings, method: methods.Method) -> Settings:
+def _time_first(x: np.ndarray) -> np.ndarray:
+    """Samples as emulator and quantize take them: static ones as they are, sequences [T, B, n] in float32."""
+    found: np.ndarray = inputs(x, torch.device("cpu"), torch.float32).numpy()
+    return found
+
+
+def _complete(settings: Settings, method: methods.Method, data: Dataset) -> Settings:
     """The settings with the defaults of method and data set filled in, so that a report shows what was run."""
     preset = method.preset
     defaults: dict[str, Any] = {
-        "layers": DEFAULT_LAYERS[settings.data],
-        "epochs": DEFAULT_EPOCHS[settings.data],
+        "layers": DEFAULT_LAYERS.get(settings.data, ROWS if data.shape is None or min(data.shape[1:]) < 8 else MAPS),
+        "epochs": DEFAULT_EPOCHS.get(settings.data, 10),
         "steps": preset.steps,
-        "leak": preset.neuron.leak,
         "norm": preset.norm,
         "learning_rate": preset.learning_rate,
     }
+    if not preset.neuron.trains_threshold:
+        defaults["leak"] = preset.neuron.leak
     return dataclasses.replace(settings, **{key: value for key, value in defaults.items() if getattr(settings, key) is None})
 
 
+def _neuron(settings: Settings, method: methods.Method) -> LIF:
+    changes: dict[str, Any] = {"reset": settings.reset}
+    if settings.leak is not None:
+        if method.preset.neuron.trains_threshold:
+            raise ValueError(f"{method.name} has neurons of its own, whose leak is not set here; leave the leak out")
+        changes["leak"] = settings.leak
+    return dataclasses.replace(method.preset.neuron, **changes)
+
+
 def _network(settings: Settings, method: methods.Method, data: Dataset) -> networks.Network:
-    layers, leak, norm, steps = settings.layers, settings.leak, settings.norm, settings.steps
-    # _complete has filled them in.
-    assert layers is not None
-    assert leak is not None
-    assert norm is not None
-    assert steps is not None
-    return networks.mlp(
-        [data.features, *layers, data.classes],
-        dataclasses.replace(method.preset.neuron, leak=leak, reset=settings.reset),
-        norm=norm,
-        steps=steps,
-        encoding=settings.encoding,
-    )
+    neuron, layers = _neuron(settings, method), settings.layers
+    options: dict[str, Any] = {"norm": settings.norm, "steps": settings.steps, "encoding": settings.encoding}
+    if not isinstance(layers, str):
+        assert layers is not None  # _complete has filled it in
+        return networks.mlp([data.features, *layers, data.classes], neuron, **options)
+    if data.shape is None:
+        raise ValueError(f"layers {layers!r} need images, but {data.name} has plain features; give sizes, e.g. 256,256")
+    if layers not in NETWORKS:
+        return networks.conv_net(data.shape, layers, data.classes, neuron, width=settings.width, **options)
+    if layers == "vgg":
+        return networks.vgg(data.shape, data.classes, neuron, width=settings.width, **options)
+    channels = max(1, round(64 * settings.width))
+    if layers == "nf_resnet":
+        if options.pop("norm") != "sws":
+            raise ValueError("nf_resnet has standardised weights and no other norm; give norm sws")
+        return networks.nf_resnet(data.shape, data.classes, neuron, width=channels, **options)
+    return networks.preact_resnet(data.shape, data.classes, neuron, width=channels, **options)
 
 
 def _trainer(settings: Settings, network: networks.Network, method: methods.Method, data: Dataset, folder: Path) -> Trainer:
@@ -206,14 +258,21 @@ def _trainer(settings: Settings, network: networks.Network, method: methods.Meth
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
         run_dir=folder,
+        augment=None if settings.augment is None else _augmentation(settings.augment, data),
     )
+
+
+def _augmentation(names: str, data: Dataset) -> Any:
+    if data.shape is None:
+        raise ValueError(f"augment {names!r} needs images, but {data.name} has plain features")
+    return augmentation(names, data.shape)
 
 
 def _write(settings: Settings, data: Dataset, method: methods.Method, summary: Summary, answer: Trace) -> None:
     from lava_snnlearn.report import write_report
 
     proof = summary.verification
-    trace = emulate(summary.network, data.test.x[:PICTURED])
+    trace = emulate(summary.network, _time_first(data.test.x[:PICTURED]))
     results = {
         "float_accuracy": summary.float_accuracy,
         "fixed_accuracy": summary.fixed_accuracy,

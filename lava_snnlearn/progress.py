@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as RichProgress
 
 if TYPE_CHECKING:
-    from lava_snnlearn.training import EpochMetrics
+    from lava_snnlearn.checkpoints import EpochMetrics
 
 
 class Progress:

@@ -1,14 +1,12 @@
-"""Trainer: a seeded, resumable training loop for any method."""
+"""Trainer: a seeded, resumable training loop for any method, in one process or in several that ``torchrun`` started."""
 
 from __future__ import annotations
 
 import copy
-import dataclasses
 import hashlib
-import json
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -18,31 +16,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lava_snnlearn import checkpoints
+from lava_snnlearn import checkpoints, distributed
+from lava_snnlearn.checkpoints import CHECKPOINT, EpochMetrics, RunFolder, RunState
 from lava_snnlearn.checks import instance_of, known_name, real_number, whole_number
+from lava_snnlearn.data.augmentation import PerSample
+from lava_snnlearn.data.batches import Augmentation, augmented, check_augmentation, description, inputs
 from lava_snnlearn.data.dataset import Dataset, Split
-from lava_snnlearn.files import FileFormatError, read_tree, write_text, write_tree
-from lava_snnlearn.methods.base import Method, check_method
+from lava_snnlearn.distributed import Share
+from lava_snnlearn.methods.base import Method, StepResult, check_method
 from lava_snnlearn.networks.network import Network
 from lava_snnlearn.progress import Progress
 
 OPTIMISERS = ("adam", "sgd")
 SCHEDULES = ("constant", "cosine")
-CHECKPOINT, METRICS, CONFIG, WEIGHTS = "checkpoint.h5", "metrics.csv", "config.json", "weights.h5"
-
-
-@dataclass(frozen=True)
-class EpochMetrics:
-    """One row of metrics.csv. Losses and accuracies are means over samples; spike_rate is spikes per neuron and step;
-    valid_accuracy is NaN without a validation split; seconds is wall time."""
-
-    epoch: int
-    train_loss: float
-    train_accuracy: float
-    valid_accuracy: float
-    spike_rate: float
-    learning_rate: float
-    seconds: float
+# Input values that predictions() turns into floats at once (128 MB as float32), so that large samples go in small batches.
+_VALUES_AT_ONCE = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -53,45 +41,38 @@ class History:
     best_epoch: int | None
 
 
-@dataclass
-class _Progress:
-    """Where a run stands; everything that a checkpoint must hold besides weights, optimiser and generators."""
-
-    epoch: int = 0
-    batch: int = 0
-    loss: float = 0.0
-    correct: int = 0
-    seen: int = 0
-    spikes: float = 0.0
-    seconds: float = 0.0
-    rows: list[EpochMetrics] = field(default_factory=list)
-    best_epoch: int | None = None
-    best_accuracy: float = -1.0
-    best_weights: dict[str, Any] | None = None
-
-
 class Trainer:
     """Trains a network by a method.
 
     Same seed, same data, same number of threads: same bits, also when the run was killed and resumed in between.
 
+    Under ``torchrun --nproc-per-node N``, N processes that run the same script train one network: fit() and resume() join them
+    and leave when done (or use the group that is active; see :mod:`lava_snnlearn.distributed`). Each works on its share of
+    every batch; weights and metrics are those of one process up to the rounding of sums, about 1e-6. Process 0 alone reads and
+    writes the files of run_dir and shows the progress. A run may be resumed with another number of processes. What fails in one
+    process ends all.
+
     Args:
         network: trained in place.
         method: any :class:`~lava_snnlearn.methods.base.Method`.
         data: train and valid splits are used here; the test split is not touched.
-        epochs, batch_size: at least 1.
+        epochs, batch_size: at least 1. Several processes share each batch, which needs at least one sample for each of them.
         seed: order of the samples, dropout and other draws of torch, at least 0 (initial weights are the caller's).
         learning_rate: None takes the method's published one.
         optimiser: "sgd" (with momentum 0.9) or "adam"; weight_decay as usual.
         schedule: "cosine" (per epoch, to zero) or "constant".
+        augment: changes each training batch, e.g. :func:`~lava_snnlearn.data.augmentation.augmentation`; called with a tensor
+            [B, C, H, W] (sequences: [T, B, C, H, W]) if the data set has a ``shape``, else [B, n] ([T, B, n]), and returns one
+            of the same shape. Its draws must come from torch's global generator, or a resumed run ends with other bits. Its
+            repr is one of the settings, and should name all that it depends on.
         run_dir: folder for config.json, metrics.csv, checkpoint.h5 and weights.h5; None writes nothing.
         checkpoint_batches: also write a checkpoint every so many batches; None: after each epoch only.
         progress: show a progress bar.
-        device: torch device for the training.
+        device: torch device for the training; "cuda" is the GPU numbered LOCAL_RANK where several processes train.
 
     Raises:
         ValueError: a number out of range, a data set and a network that do not fit. UnknownNameError: unknown optimiser or
-            schedule. TypeError: a network, method, data set or number of another type.
+            schedule. TypeError: a network, method, data set or number of another type, an augmentation that cannot be called.
     """
 
     def __init__(
@@ -107,6 +88,7 @@ class Trainer:
         optimiser: str = "sgd",
         weight_decay: float = 0.0,
         schedule: str = "cosine",
+        augment: Augmentation | None = None,
         run_dir: str | PathLike[str] | None = None,
         checkpoint_batches: int | None = None,
         progress: bool = True,
@@ -121,12 +103,15 @@ class Trainer:
         _check_fit(network, data, batch_size)
         known_name("optimiser", optimiser, OPTIMISERS)
         known_name("schedule", schedule, SCHEDULES)
+        check_augmentation(augment)
         self.network, self.method, self.data = network, method, data
         # Plain numbers, since numpy's cannot be written to config.json.
         self.epochs, self.seed, self.batch_size, self.learning_rate = int(epochs), int(seed), int(batch_size), float(rate)
         self.optimiser_name, self.weight_decay, self.schedule = optimiser, float(weight_decay), schedule
         self.run_dir = None if run_dir is None else Path(run_dir)
-        self.checkpoint_batches, self.show_progress, self.device = checkpoint_batches, progress, torch.device(device)
+        self._folder = RunFolder(self.run_dir)
+        self.augment = augment
+        self.checkpoint_batches, self.show_progress, self.device = checkpoint_batches, progress, distributed.own_device(device)
 
     def fit(self, *, overwrite: bool = False) -> History:
         """Train from the network's present weights; afterwards it holds those of the epoch best on the validation split.
@@ -137,21 +122,25 @@ class Trainer:
         Raises:
             FileExistsError: run_dir holds a checkpoint of an earlier run. OSError: run_dir cannot be written.
             FloatingPointError: the loss became NaN or infinite; says where and what to try.
+            LostProcessError: another process that trains along failed or ended. ValueError: it has other settings.
         """
-        if self.run_dir is not None and (self.run_dir / CHECKPOINT).exists() and not overwrite:
+        with distributed.process_group():
+            self._agree()
+            return self._fit(overwrite)
+
+    def _fit(self, overwrite: bool) -> History:
+        earlier = self._folder.has_checkpoint()
+        if earlier and not overwrite:
             raise FileExistsError(
                 f"{self.run_dir} holds a checkpoint of an earlier run. Continue it with resume(), choose another run_dir, "
                 "or pass overwrite=True to start anew."
             )
         optimiser = self._optimiser()
-        if self.run_dir is not None:
-            if (self.run_dir / CHECKPOINT).exists():
-                self._rehearse()
-            self._claim()
-            for name in (CHECKPOINT, METRICS, WEIGHTS):
-                (self.run_dir / name).unlink(missing_ok=True)
+        if earlier:
+            self._rehearse()
+        self._folder.begin(self.config())
         checkpoints.seed_generators(self.seed)
-        return self._run(_Progress(), optimiser)
+        return self._run(RunState(), optimiser)
 
     def resume(self) -> History:
         """Continue the run in run_dir from its last checkpoint (or start it, if there is none yet); ends with the same bits
@@ -163,49 +152,51 @@ class Trainer:
         """
         if self.run_dir is None:
             raise ValueError("resume() needs a run_dir")
-        path = self.run_dir / CHECKPOINT
-        if not path.exists():
-            return self.fit()
-        tree = read_tree(path, content="checkpoint")
-        checkpoints.compare_settings(tree.get("config"), self.config(), str(path))
-        optimiser = self._optimiser()
-        try:
-            state = dict(tree["progress"])
-            state["rows"] = [EpochMetrics(**row) for row in state["rows"]]
-            progress = _Progress(**state)
-            checkpoints.load_weights(self.network, tree["network"], str(path))
-            checkpoints.load_optimiser(optimiser, tree["optimiser"], str(path))
-            checkpoints.restore_generators(tree["generators"])
-        except FileFormatError:
-            raise
-        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise FileFormatError(f"{path} is not a valid checkpoint: {error}") from error
-        self._claim()
-        # A run killed between the last checkpoint and its table would never write the table otherwise.
-        self._save_metrics(progress)
-        return self._run(progress, optimiser)
+        with distributed.process_group():
+            self._agree()
+            return self._resume(str(self.run_dir / CHECKPOINT))
 
-    def _claim(self) -> None:
-        """Write config.json, which shows before any work is lost that run_dir can be written; sweep up after killed runs."""
-        assert self.run_dir is not None
-        write_text(self.run_dir / CONFIG, json.dumps(self.config(), indent=2) + "\n")
-        for name in (CHECKPOINT, METRICS, CONFIG, WEIGHTS):
-            for leftover in self.run_dir.glob(f".{name}.*"):
-                leftover.unlink(missing_ok=True)
+    def _resume(self, where: str) -> History:
+        if not self._folder.has_checkpoint():
+            return self._fit(overwrite=False)
+        tree = self._folder.read_checkpoint()
+        checkpoints.compare_settings(tree.get("config"), self.config(), where)
+        optimiser = self._optimiser()
+        state = checkpoints.restore_run(tree, self.network, optimiser, self.device, where)
+        self._folder.claim(self.config())
+        # A run killed between the last checkpoint and its table would never write the table otherwise.
+        self._folder.save_metrics(state.rows)
+        return self._run(state, optimiser)
+
+    def _agree(self) -> None:
+        """Raise ValueError in processes that would train something else than process 0, or exchange at other times."""
+        if distributed.world() == 1:
+            return
+        own = self.config() | {"checkpoint_batches": self.checkpoint_batches, "has a run_dir": self.run_dir is not None}
+        first = distributed.from_first(lambda: own)
+        different = next((key for key in first if first[key] != own[key]), None)
+        if different is not None:
+            raise ValueError(
+                f"process {distributed.rank()} has {different} = {own[different]!r}, process 0 has {first[different]!r}. "
+                "Let all processes run the same script with the same data."
+            )
 
     def _rehearse(self) -> None:
         """One batch on a copy: a method that refuses this network says so before an earlier run is deleted."""
-        generators = checkpoints.generator_states()
-        x, y = self._tensors(self.data.train, np.arange(min(self.batch_size, len(self.data.train))))
+        generators = checkpoints.generator_states(self.device)
+        first = np.arange(min(self.batch_size, len(self.data.train)))
+        share = distributed.share_of(len(first))
         try:
-            self.method.gradients(copy.deepcopy(self.network).train(), x, y, lambda: None)
+            with distributed.working_on(share):
+                x, y = self._tensors(self.data.train, first, share)
+                self.method.gradients(copy.deepcopy(self.network).train(), x, y, lambda: None)
         finally:
-            checkpoints.restore_generators(generators)
+            checkpoints.restore_generators(generators, self.device)
 
     def config(self) -> dict[str, Any]:
         """Settings that decide the result, as plain values; a resumed run must have the same."""
         return {
-            "method": repr(self.method),
+            "method": description(self.method),
             "network": repr(self.network),
             "steps": self.network.steps,
             "encoding": self.network.encoding,
@@ -220,13 +211,15 @@ class Trainer:
             "optimiser": self.optimiser_name,
             "weight_decay": self.weight_decay,
             "schedule": self.schedule,
+            "augment": description(self.augment),
         }
 
     @cached_property
     def _data_digest(self) -> str:
         digest = hashlib.sha256()
         for array in (self.data.train.x, self.data.train.y, self.data.valid.x, self.data.valid.y):
-            digest.update(np.ascontiguousarray(array).tobytes())
+            digest.update(f"{array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
     def _optimiser(self) -> torch.optim.Optimizer:
@@ -241,58 +234,67 @@ class Trainer:
             return self.learning_rate
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
 
-    def _run(self, progress: _Progress, optimiser: torch.optim.Optimizer) -> History:
+    def _run(self, state: RunState, optimiser: torch.optim.Optimizer) -> History:
+        distributed.take_from_first(self.network.state_dict().values())
         batches = math.ceil(len(self.data.train) / self.batch_size)
-        done = progress.epoch * batches + progress.batch
-        with Progress(self.epochs * batches, done, self.show_progress) as bar:
-            for epoch in range(progress.epoch, self.epochs):
+        done = state.epoch * batches + state.batch
+        with Progress(self.epochs * batches, done, self.show_progress and distributed.is_first()) as bar:
+            for epoch in range(state.epoch, self.epochs):
                 for group in optimiser.param_groups:
                     group["lr"] = self._rate(epoch)
-                self._epoch(progress, optimiser, bar)
-                self._finish_epoch(progress, optimiser)
-                bar.note(progress.rows[-1])
-        if progress.best_weights is not None:
-            checkpoints.load_weights(self.network, progress.best_weights, "best epoch")
+                self._epoch(state, optimiser, bar)
+                self._finish_epoch(state, optimiser)
+                bar.note(state.rows[-1])
+        if state.best_weights is not None:
+            checkpoints.load_weights(self.network, state.best_weights, "best epoch")
         self.network.eval()
-        if self.run_dir is not None:
-            checkpoints.save_weights(self.run_dir / WEIGHTS, self.network)
-        return History(tuple(progress.rows), progress.best_epoch)
+        self._folder.save_weights(self.network)
+        return History(tuple(state.rows), state.best_epoch)
 
-    def _epoch(self, progress: _Progress, optimiser: torch.optim.Optimizer, bar: Progress) -> None:
+    def _epoch(self, state: RunState, optimiser: torch.optim.Optimizer, bar: Progress) -> None:
         train = self.data.train
         # The order depends on seed and epoch alone, so that a run resumed in the middle of an epoch sees the same batches.
-        order = np.random.default_rng([self.seed, progress.epoch]).permutation(len(train))
+        order = np.random.default_rng([self.seed, state.epoch]).permutation(len(train))
         starts = range(0, len(order), self.batch_size)
         self.network.train()
-        for number in range(progress.batch, len(starts)):
+        for number in range(state.batch, len(starts)):
             begin = time.perf_counter()
             chosen = np.sort(order[starts[number] : starts[number] + self.batch_size])
-            x, y = self._tensors(train, chosen)
-            result, total = self._step(optimiser, x, y), len(y)
-            if not math.isfinite(result.loss):
-                raise self._diverged(f"the loss became {result.loss}", progress.epoch, number)
-            progress.batch = number + 1
-            progress.loss += result.loss * total
-            progress.correct += int((result.outputs.argmax(1) == y).sum())
-            progress.seen += total
-            progress.spikes += result.spike_rate * total
-            progress.seconds += time.perf_counter() - begin
-            bar.advance(progress.loss / progress.seen, progress.correct / progress.seen, progress.spikes / progress.seen)
+            loss, correct, spikes = self._batch(optimiser, chosen)
+            if not math.isfinite(loss):
+                raise self._diverged(f"the loss became {loss}", state.epoch, number)
+            state.batch = number + 1
+            state.loss += loss
+            state.correct += int(correct)
+            state.seen += len(chosen)
+            state.spikes += spikes
+            state.seconds += time.perf_counter() - begin
+            bar.advance(state.loss / state.seen, state.correct / state.seen, state.spikes / state.seen)
             # The loss is that before the update, so it says nothing about weights that this update broke.
             if not all(bool(torch.isfinite(parameter).all()) for parameter in self.network.parameters()):
-                raise self._diverged("weights became NaN or infinite", progress.epoch, number)
-            if self.checkpoint_batches is not None and progress.batch % self.checkpoint_batches == 0:
-                self._save(progress, optimiser)
+                raise self._diverged("weights became NaN or infinite", state.epoch, number)
+            if self.checkpoint_batches is not None and state.batch % self.checkpoint_batches == 0:
+                self._save(state, optimiser)
+
+    def _batch(self, optimiser: torch.optim.Optimizer, chosen: np.ndarray) -> list[float]:
+        """Train on these samples; their losses, correct answers and spike rates, summed over samples of all processes."""
+        share = distributed.share_of(len(chosen))
+        with distributed.working_on(share):
+            x, y = self._tensors(self.data.train, chosen, share)
+            result = self._step(optimiser, x, y, share)
+        correct = int((result.outputs.argmax(1) == y).sum())
+        return distributed.joined_sum([result.loss * len(y), correct, result.spike_rate * len(y)])
 
     def _diverged(self, what: str, epoch: int, number: int) -> FloatingPointError:
-        kept = self.run_dir is not None and (self.run_dir / CHECKPOINT).exists()
+        kept = self._folder.has_checkpoint()
         return FloatingPointError(
             f"{what} in epoch {epoch + 1}, batch {number + 1}. Lower the learning rate (now {self._rate(epoch):.3g}) or use a "
             f"norm.{f' The checkpoint in {self.run_dir} is that of the last good state.' if kept else ''}"
         )
 
-    def _step(self, optimiser: torch.optim.Optimizer, x: Tensor, y: Tensor) -> Any:
+    def _step(self, optimiser: torch.optim.Optimizer, x: Tensor, y: Tensor, share: Share) -> StepResult:
         def update() -> None:
+            distributed.join_gradients(self.network.parameters(), share.weight)
             optimiser.step()
             optimiser.zero_grad()
 
@@ -303,57 +305,62 @@ class Trainer:
         update()
         return result
 
-    def _finish_epoch(self, progress: _Progress, optimiser: torch.optim.Optimizer) -> None:
-        has_valid = len(self.data.valid) > 0
-        valid = accuracy(self.network, self.data.valid) if has_valid else math.nan
+    def _valid_accuracy(self) -> float:
+        """Each process answers its part of the validation split; NaN if there is none."""
+        valid = self.data.valid
+        if len(valid) == 0:
+            return math.nan
+        part = distributed.own_part(len(valid))
+        mine = Split(valid.x[part], valid.y[part])
+        (correct,) = distributed.joined_sum([float((predictions(self.network, mine) == mine.y).sum())])
+        return correct / len(valid)
+
+    def _finish_epoch(self, state: RunState, optimiser: torch.optim.Optimizer) -> None:
+        valid = self._valid_accuracy()
         row = EpochMetrics(
-            epoch=progress.epoch + 1,
-            train_loss=progress.loss / progress.seen,
-            train_accuracy=progress.correct / progress.seen,
+            epoch=state.epoch + 1,
+            train_loss=state.loss / state.seen,
+            train_accuracy=state.correct / state.seen,
             valid_accuracy=valid,
-            spike_rate=progress.spikes / progress.seen,
-            learning_rate=self._rate(progress.epoch),
-            seconds=progress.seconds,
+            spike_rate=state.spikes / state.seen,
+            learning_rate=self._rate(state.epoch),
+            seconds=state.seconds,
         )
-        progress.rows.append(row)
+        state.rows.append(row)
         # Among equals the later epoch: it was trained at a lower learning rate.
-        if has_valid and valid >= progress.best_accuracy:
-            progress.best_epoch, progress.best_accuracy = row.epoch, valid
-            progress.best_weights = checkpoints.to_tree(self.network.state_dict())
-        progress.epoch, progress.batch = progress.epoch + 1, 0
-        progress.loss, progress.correct, progress.seen, progress.spikes, progress.seconds = 0.0, 0, 0, 0.0, 0.0
-        self._save(progress, optimiser)
+        if valid >= state.best_accuracy:
+            state.best_epoch, state.best_accuracy = row.epoch, valid
+            state.best_weights = checkpoints.to_tree(self.network.state_dict())
+        state.epoch, state.batch = state.epoch + 1, 0
+        state.loss, state.correct, state.seen, state.spikes, state.seconds = 0.0, 0, 0, 0.0, 0.0
+        self._save(state, optimiser)
 
-    def _save(self, progress: _Progress, optimiser: torch.optim.Optimizer) -> None:
-        if self.run_dir is None:
-            return
-        tree = {
-            "config": self.config(),
-            "progress": vars(progress) | {"rows": [dataclasses.asdict(row) for row in progress.rows]},
-            "network": checkpoints.to_tree(self.network.state_dict()),
-            "optimiser": checkpoints.optimiser_state(optimiser),
-            "generators": checkpoints.generator_states(),
-        }
-        write_tree(self.run_dir / CHECKPOINT, tree, content="checkpoint")
-        self._save_metrics(progress)
+    def _save(self, state: RunState, optimiser: torch.optim.Optimizer) -> None:
+        def tree() -> dict[str, Any]:
+            return checkpoints.run_tree(self.config(), state, self.network, optimiser, self.device)
 
-    def _save_metrics(self, progress: _Progress) -> None:
-        assert self.run_dir is not None
-        columns = [column.name for column in dataclasses.fields(EpochMetrics)]
-        checkpoints.write_table(self.run_dir / METRICS, columns, progress.rows)
+        self._folder.save(tree, state.rows)
 
-    def _tensors(self, split: Split, chosen: np.ndarray) -> tuple[Tensor, Tensor]:
-        dtype = self.network.readout.weight.dtype
-        x = torch.from_numpy(split.x[chosen]).to(self.device, dtype)
-        return x, torch.from_numpy(split.y[chosen]).to(self.device)
+    def _tensors(self, split: Split, chosen: np.ndarray, share: Share) -> tuple[Tensor, Tensor]:
+        """This process's share of a training batch: inputs [B, n] or time first [T, B, n] in the network's dtype, augmented,
+        and labels [B]."""
+        mine = chosen[share.first : share.last]
+        y = torch.from_numpy(split.y[mine]).to(self.device)
+        # A function of the user's own draws what it would in one process only if it gets all samples.
+        whole = self.augment is not None and not isinstance(self.augment, PerSample)
+        x = inputs(split.x[chosen if whole else mine], self.device, self.network.readout.weight.dtype)
+        if self.augment is not None:
+            x = augmented(self.augment, x, self.data.shape)
+        return (x.narrow(x.dim() - 2, share.first, len(mine)) if whole else x), y
 
 
 def predictions(network: Network, split: Split, batch_size: int = 512) -> np.ndarray:
-    """Predicted classes of a split, int64 [N], in eval mode."""
+    """Predicted classes of a split, int64 [N], in eval mode; batches are smaller where samples are large."""
+    size = max(1, min(batch_size, _VALUES_AT_ONCE // max(1, math.prod(split.x.shape[1:]))))
     weight = network.readout.weight
     parts = [
-        network.predict(torch.from_numpy(split.x[at : at + batch_size]).to(weight.device, weight.dtype)).cpu().numpy()
-        for at in range(0, len(split), batch_size)
+        network.predict(inputs(split.x[at : at + size], weight.device, weight.dtype)).cpu().numpy()
+        for at in range(0, len(split), size)
     ]
     return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
@@ -385,6 +392,17 @@ def _check_fit(network: Network, data: Dataset, batch_size: int) -> None:
         raise ValueError(
             f"data set {data.name!r} has {data.features} features and {data.classes} classes, the network has "
             f"{network.inputs} inputs and {network.classes} outputs"
+        )
+    if data.sequence and data.steps != network.steps:
+        raise ValueError(
+            f"data set {data.name!r} has sequences of {data.steps} steps, the network simulates {network.steps}. Build it with "
+            f"steps={data.steps}, or load the events with steps={network.steps}"
+        )
+    processes, smallest = distributed.launched(), len(data.train) % batch_size or min(batch_size, len(data.train))
+    if smallest < processes:
+        raise ValueError(
+            f"batch_size {batch_size} leaves a batch of {smallest} samples ({len(data.train)} in all), which {processes} "
+            "processes cannot share. Choose another batch_size, or start fewer processes."
         )
     # Torch would refuse this batch as well, but only after all others of the first epoch.
     norms = ("bn_step", "bn_time") if network.steps == 1 else ("bn_step",)

@@ -10,15 +10,22 @@ import lava_snnlearn as snn
 from lava_snnlearn.checks import UnknownNameError
 from lava_snnlearn.methods import METHODS
 
-FIRST_AUTHORS = {"bptt": ["P. J. Werbos", "E. O. Neftci"], "ottt": ["M. Xiao", "S. Qiao"], "sltt": ["Q. Meng"]}
-YEARS = {"bptt": ["1990", "2019"], "ottt": ["2022", "2019"], "sltt": ["2023"]}
+PAPERS = {
+    "bptt": [("P. J. Werbos", "1990"), ("E. O. Neftci", "2019"), ("A. Gruslys", "2016")],
+    "dsr": [("Q. Meng", "2022")],
+    "ottt": [("M. Xiao", "2022"), ("S. Qiao", "2019")],
+    "rate_bp": [("C. Yu", "2024")],
+    "sab": [("N. R. Ke", "2018")],
+    "sltt": [("Q. Meng", "2023")],
+}
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("name", sorted({*METHODS, "sab"}))
 def test_every_method_has_its_papers(name: str) -> None:
     *papers, platform = snn.citation(name).splitlines()
-    assert [paper.startswith(author) for paper, author in zip(papers, FIRST_AUTHORS[name], strict=True)] == [True] * len(papers)
-    assert [re.findall(r"(\d{4})\.$", paper)[0] for paper in papers] == YEARS[name]
+    for paper, (author, year) in zip(papers, PAPERS[name], strict=True):
+        assert paper.startswith(author)
+        assert re.findall(r"(\d{4})\.$", paper) == [year]
     assert "Loihi" in platform
     assert platform.startswith("M. Davies")
 

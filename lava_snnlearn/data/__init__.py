@@ -1,6 +1,7 @@
 """Data sets, encoders and augmentations."""
 
 from lava_snnlearn.data.augmentation import PerSample, augmentation
+from lava_snnlearn.data.copying import CopyingBatch, copying
 from lava_snnlearn.data.dataset import Dataset, Split
 from lava_snnlearn.data.encoders import ENCODINGS, encode, latency, rate
 from lava_snnlearn.data.events import EVENT_DATASETS, from_tonic, load_events
@@ -12,11 +13,13 @@ __all__ = [
     "DATASETS",
     "ENCODINGS",
     "EVENT_DATASETS",
+    "CopyingBatch",
     "Dataset",
     "Framing",
     "PerSample",
     "Split",
     "augmentation",
+    "copying",
     "encode",
     "from_tonic",
     "k_folds",

@@ -30,9 +30,9 @@ def check_augmentation(augment: Any) -> None:
         )
 
 
-def description(augment: Augmentation | None) -> str | None:
-    """The repr of an augmentation without memory addresses, which are others in each process."""
-    return None if augment is None else re.sub(r" at 0x[0-9a-f]+", "", repr(augment))
+def description(setting: Any) -> str | None:
+    """The repr of a setting without memory addresses, which are others in each process; None for None."""
+    return None if setting is None else re.sub(r" at 0x[0-9a-f]+", "", repr(setting))
 
 
 def augmented(augment: Augmentation, x: Tensor, shape: tuple[int, int, int] | None) -> Tensor:

@@ -62,7 +62,9 @@ def latency(x: Tensor, steps: int) -> Tensor:
 
 
 def encode(x: Tensor, steps: int, encoding: str, seed: int | None = None, draws: Tensor | None = None) -> Tensor:
-    """[B, ...] to [T, B, ...] by name: "direct" repeats the frame (a view, no copy), "rate" (``seed``, ``draws``), "latency"."""
+    """[B, ...] to [T, B, ...] by name: "direct" repeats the frame (a view, no copy), "rate" (``seed``, ``draws``),
+    "latency".
+    """
     known_name("encoding", encoding, ENCODINGS)
     if encoding == "rate":
         return rate(x, steps, seed, draws)

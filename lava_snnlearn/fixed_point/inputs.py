@@ -31,16 +31,53 @@ CURRENT_THRESHOLDS = 16
 
 
 @dataclass(frozen=True)
+class HostMap:
+    """A population's part of the host's product, in real units.
+
+    ``link``: map of the data. ``bias`` float64 [n]. ``scale``: one real unit of current is 2^scale weight units, each of them
+    2^shift units of the host.
+    """
+
+    target: str
+    link: Link
+    bias: NDArray[np.float64]
+    scale: int
+    shift: int
+
+    def integers(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The host's weight and bias; weights beyond 16 bits are held at the ends of their range."""
+        weight = np.rint(self.link.weight * 2.0 ** (self.shift + self.scale - DATA_FRACTION_BITS))
+        bias = np.rint(self.bias * 2.0 ** (self.shift + self.scale))
+        return np.clip(weight, -HOST_WEIGHT_MAX, HOST_WEIGHT_MAX).astype(np.int64), bias.astype(np.int64)
+
+
+def current_host(maps: Sequence[HostMap], encoding: str) -> HostInput:
+    """The host stage that computes the currents of these populations, in this order."""
+    weights, biases = zip(*(part.integers() for part in maps), strict=True)
+    return HostInput(
+        "current",
+        sum(len(part.bias) for part in maps),
+        targets=tuple(part.target for part in maps),
+        encoding=encoding,
+        weight=np.concatenate(weights),
+        bias=np.concatenate(biases),
+        shift=maps[0].shift,
+        geometry=maps[0].link.geometry,
+    )
+
+
+@dataclass(frozen=True)
 class Entry:
     """How the data come in: the host stage, the stages as they are then, and scales that the input imposes on some of them.
 
-    ``largest``: largest value that the input sends over a connection.
+    ``largest``: largest value that the input sends over a connection. ``maps``: what the host computes (form "current").
     """
 
     host: HostInput
     stages: list[Stage]
     ceilings: dict[str, int]
     largest: int = 1
+    maps: tuple[HostMap, ...] = ()
 
 
 def coded(network: Network, sample: NDArray[np.floating]) -> Iterator[NDArray[np.float64]]:
@@ -89,30 +126,18 @@ def current_entry(network: Network, stages: Sequence[Stage], sample: NDArray[np.
         max(min(room, 30 + min(scale, 0)), scale - DATA_FRACTION_BITS + 1) - scale
         for room, scale in zip(weight_room, scales, strict=True)
     )
-    weights, biases = [], []
-    for (stage, link), scale in zip(heard, scales, strict=True):
-        weights.append(np.rint(link.weight * 2.0 ** (shift + scale - DATA_FRACTION_BITS)).astype(np.int64))
-        biases.append(np.rint(stage.bias * 2.0 ** (shift + scale)).astype(np.int64))
-    host = HostInput(
-        "current",
-        sum(stage.size for stage, _ in heard),
-        targets=tuple(stage.name for stage, _ in heard),
-        encoding=network.encoding,
-        weight=np.concatenate(weights),
-        bias=np.concatenate(biases),
-        shift=shift,
-        geometry=heard[0][1].geometry,
+    maps = tuple(
+        HostMap(stage.name, link, stage.bias, scale, shift) for (stage, link), scale in zip(heard, scales, strict=True)
     )
     ceilings = {stage.name: scale for (stage, _), scale in zip(heard, scales, strict=True)}
     rest = [
-        replace(stage, links=_without_data(stage), bias=np.zeros(stage.size)) if stage.name in ceilings else stage for stage in stages
+        replace(stage, links=_without_data(stage), bias=np.zeros(stage.size)) if stage.name in ceilings else stage
+        for stage in stages
     ]
-    return Entry(host, rest, ceilings)
+    return Entry(current_host(maps, network.encoding), rest, ceilings, maps=maps)
 
 
-def _current_scale(
-    network: Network, stage: Stage, link: Link, sample: NDArray[np.floating] | None, weight_bits: int
-) -> int:
+def _current_scale(network: Network, stage: Stage, link: Link, sample: NDArray[np.floating] | None, weight_bits: int) -> int:
     """Scale of a population whose current the host computes."""
     largest = CURRENT_THRESHOLDS * stage.threshold
     if sample is not None:
@@ -174,6 +199,4 @@ def _folded(stage: Stage, low: float, step: float) -> Stage:
         return stage
     sources = link.weight.shape[1] if link.geometry is None else link.geometry.sources
     offset = link.apply(torch.full((1, sources), low, dtype=torch.float64))[0].numpy()
-    return replace(
-        stage, links=(replace(link, weight=link.weight * step), *_without_data(stage)), bias=stage.bias + offset
-    )
+    return replace(stage, links=(replace(link, weight=link.weight * step), *_without_data(stage)), bias=stage.bias + offset)

@@ -1,8 +1,9 @@
 """From a network to populations and the linear maps between them: everything that is not a neuron becomes weights and biases.
 
-A :class:`Lowering` walks through a network with symbols instead of tensors. What reaches a population is a sum of terms, each a
-linear map of the spikes of one earlier population or of the data. Norms (running statistics), standardisation, gains, amplitudes,
-average pools and analogue shortcuts end up in the maps: a shortcut gives later populations synapses from all that was added to it.
+:func:`lower` walks through a network with symbols instead of tensors. What reaches a population is a sum of terms, each a
+linear map of the spikes of one earlier population or of the data. Norms (running statistics), standardisation, gains,
+amplitudes, average pools and analogue shortcuts end up in the maps: a shortcut gives later populations synapses from all that
+was added to it.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ MATRIX_MAX = 1 << 25
 class Link:
     """A linear map in real units, into one population.
 
-    ``weight`` float64 [n_target, n_source], or a kernel [C_out, C_in, kh, kw] with its ``geometry``. ``lag``: logical steps between
-    the source's spike and the target's step (0: feed-forward, 1: recurrent).
+    ``weight`` float64 [n_target, n_source], or a kernel [C_out, C_in, kh, kw] with its ``geometry``. ``lag``: logical steps
+    between the source's spike and the target's step (0: feed-forward, 1: recurrent).
     """
 
     source: str
@@ -153,17 +154,14 @@ class _Lowering:
 
     def fire(self, population: Any, current: _Currents, fresh: bool = False) -> _Spikes:
         neuron: LIF = population.neuron
-        threshold = float(neuron.threshold if population.threshold is None else population.threshold.detach())
-        drive = neuron.drive(threshold)
+        drive = population.drive
         driven = replace(current, bias=current.bias + drive.bias) * drive.gain
         name = f"layer{len(self.stages) + 1}"
         links = _links(name, driven.terms)
         if population.recurrent is not None:
             weight = population.recurrent.detach().double().cpu().numpy() * (drive.gain * drive.amplitude)
             links = (*links, Link(name, weight, lag=1))
-        self.stages.append(
-            Stage(name, current.shape, neuron, threshold, links, _per_neuron(driven), start=drive.start)
-        )
+        self.stages.append(Stage(name, current.shape, neuron, population.level, links, _per_neuron(driven), start=drive.start))
         return _Spikes(name, current.shape, drive.amplitude)
 
     def read(self, readout: Readout, signal: _Spikes | _Currents) -> None:
@@ -179,9 +177,7 @@ class _Lowering:
 
     def recall(self, feedback: Synapse, delay: int) -> _Spikes:
         populations = self.network.populations
-        neuron = populations[-1].neuron
-        threshold = neuron.threshold if populations[-1].threshold is None else float(populations[-1].threshold.detach())
-        return _Spikes(f"layer{len(populations)}", feedback.source, neuron.drive(threshold).amplitude, lag=delay)
+        return _Spikes(f"layer{len(populations)}", feedback.source, populations[-1].drive.amplitude, lag=delay)
 
     def remember(self, feedback: Synapse, spikes: _Spikes) -> None:
         """Nothing: recall knows the source by its number."""
@@ -197,8 +193,8 @@ def _links(target: str, terms: tuple[_Term, ...]) -> tuple[Link, ...]:
     sources = [link.source for link in links]
     if len(set(sources)) != len(sources):
         raise LimitError(
-            f"{target} is reached from {sorted(sources)} more than once; a chip's graph has one connection between two populations. "
-            "Add the maps up in the network."
+            f"{target} is reached from {sorted(sources)} more than once; a chip's graph has one connection between two "
+            "populations. Add the maps up in the network."
         )
     return links
 

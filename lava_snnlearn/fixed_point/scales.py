@@ -24,10 +24,23 @@ READOUT_MARGIN = 4
 _BIAS_LIMIT = limits.BIAS_MANTISSA_MAX << limits.BIAS_EXPONENT_MAX
 
 
-def integers(weight: NDArray[np.float64], scale: int, weight_bits: int) -> NDArray[np.int64]:
-    """Weights in weight units, on the grid of ``weight_bits``."""
+def weight_range(weight_bits: int) -> tuple[int, int, int]:
+    """Step of the weights' grid, lowest and highest weight on it, in weight units."""
     grid = 1 << (limits.WEIGHT_BITS + 1 - weight_bits)
-    return (grid * np.rint(weight * 2.0**scale / grid)).astype(np.int64)
+    return grid, limits.WEIGHT_MIN, limits.WEIGHT_MAX + 2 - grid
+
+
+def integers(weight: NDArray[np.float64], scale: int, weight_bits: int) -> NDArray[np.int64]:
+    """Weights in weight units, on the grid of ``weight_bits``; those beyond its range are held at its ends."""
+    grid, low, high = weight_range(weight_bits)
+    return np.clip(grid * np.rint(weight * 2.0**scale / grid), low, high).astype(np.int64)
+
+
+def beyond_range(weight: NDArray[np.float64], scale: int, weight_bits: int) -> int:
+    """How many weights :func:`integers` holds at an end of their range."""
+    grid, low, high = weight_range(weight_bits)
+    rounded = grid * np.rint(weight * 2.0**scale / grid)
+    return int(((rounded < low) | (rounded > high)).sum())
 
 
 def exponent_below(limit: float, largest: float) -> int:
@@ -50,7 +63,7 @@ def _sums(stage: Stage) -> NDArray[np.float64]:
 
 def weight_scale(stage: Stage, weight_bits: int) -> int:
     """Largest scale k that holds weights and bias."""
-    top = limits.WEIGHT_MAX + 2 - (1 << (limits.WEIGHT_BITS + 1 - weight_bits))
+    _, _, top = weight_range(weight_bits)
     by_bias = exponent_below(_BIAS_LIMIT / MEMBRANE_UNIT, float(np.abs(stage.bias).max()))
     return min(exponent_below(top, _largest(stage)), by_bias)
 
@@ -73,8 +86,8 @@ def spiking_scale(stage: Stage, weight_bits: int, largest_input: int) -> int:
         scale = min(scale, exponent_below(limits.THRESHOLD_MAX / largest_input / 2, float(_sums(stage).max())))
     if round(stage.threshold * 2.0**scale) < 1:
         raise LimitError(
-            f"{stage.name}: weights up to {_largest(stage):.4g} and biases up to {np.abs(stage.bias).max():.4g} are too large beside "
-            f"the threshold {stage.threshold:g}: at the scale that holds them, the threshold rounds to 0. "
+            f"{stage.name}: weights up to {_largest(stage):.4g} and biases up to {np.abs(stage.bias).max():.4g} are too large "
+            f"beside the threshold {stage.threshold:g}: at the scale that holds them, the threshold rounds to 0. "
             "Train with smaller weights."
         )
     return scale

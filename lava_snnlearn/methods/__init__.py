@@ -11,11 +11,27 @@ from lava_snnlearn.methods.bptt import BPTT
 from lava_snnlearn.methods.dsr import DSR
 from lava_snnlearn.methods.ottt import OTTT
 from lava_snnlearn.methods.rate_bp import RateBP
+from lava_snnlearn.methods.sab import SAB, SequenceResult
 from lava_snnlearn.methods.sltt import SLTT
 
-__all__ = ["BPTT", "DSR", "METHODS", "OTTT", "SLTT", "Loss", "Method", "Preset", "RateBP", "StepResult", "get"]
+__all__ = [
+    "BPTT",
+    "DSR",
+    "METHODS",
+    "OTTT",
+    "SAB",
+    "SLTT",
+    "Loss",
+    "Method",
+    "Preset",
+    "RateBP",
+    "SequenceResult",
+    "StepResult",
+    "get",
+]
 
 METHODS: dict[str, type[Any]] = {"bptt": BPTT, "dsr": DSR, "ottt": OTTT, "rate_bp": RateBP, "sltt": SLTT}
+"""Methods that classify samples with any :class:`~lava_snnlearn.networks.Network`; SAB labels steps, with networks of its own."""
 
 
 def get(name: str, **options: Any) -> Method:

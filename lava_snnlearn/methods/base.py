@@ -118,8 +118,8 @@ def check_method(method: Any) -> None:
 
 
 def check_batch(network: Network, x: Tensor, y: Tensor) -> Tensor:
-    """Encoded input [T, B, *input shape] of a training batch; raises ValueError where samples and labels do not fit the network,
-    TypeError where one of them is no tensor."""
+    """Encoded input [T, B, *input shape] of a training batch; raises ValueError where samples and labels do not fit the
+    network, TypeError where one of them is no tensor."""
     signal = network.encode(x)
     tensor("labels", y)
     if y.dtype != torch.int64 or y.dim() != 1 or len(y) != signal.shape[1]:

@@ -5,8 +5,8 @@ Adjoint recursion (online_and_bptt spec, 0.1), with gs = dL/ds and gu = dL/du::
     gu[t] = phi'(u[t]) (gs[t] - [reset attached] lam Vth gu[t+1]) + lam gu[t+1]
     dL/dW = sum_t gu[t] s_pre[t]^T
 
-Memory grows linearly with T; with ``slots`` or ``memory_mb`` it does not, at the price of steps that are run again, as few as can be
-(Gruslys et al. 2016). Sources: Werbos 1990; Neftci, Mostafa and Zenke 2019.
+Memory grows linearly with T; with ``slots`` or ``memory_mb`` it does not, at the price of steps that are run again, as few as
+can be (Gruslys et al. 2016). Sources: Werbos 1990; Neftci, Mostafa and Zenke 2019.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lava_snnlearn import distributed
 from lava_snnlearn.checks import known_name, real_number, whole_number
 from lava_snnlearn.methods.base import Loss, Preset, StepResult, check_batch, check_loss, loss_over_time
 from lava_snnlearn.methods.checkpointing import KINDS, Actions, Tally, plan, run_backward
@@ -27,6 +28,8 @@ from lava_snnlearn.networks.network import Network
 from lava_snnlearn.networks.walk import Standpoint, Walk
 
 REDUCTIONS = ("per_step", "mean_logit")
+PIECE = 1 << 20
+"""Potentials of a piece of time: larger than that of the online methods, since all pieces are kept anyway."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class BPTT:
         loss: per-step loss.
         reduction: "per_step" averages the loss of every step over T (as the online methods do); "mean_logit" takes the loss
             of the readout's mean over T, which is at most as large (convexity).
-        chunk: time steps per matrix product; None takes all at once. It sets speed, not the result.
+        chunk: time steps per matrix product; None chooses by the size of network and batch (all, with norm "bn_time"). It sets
+            speed, not the result.
         slots: keep at most so many checkpoints at a time and run the steps between them again, in the least number of forwards.
             The gradient has the same bits as with ``chunk=1``. None: no checkpoints.
         checkpoints: what a slot keeps: "internal" (all that a step's backward needs) or "hidden" (membranes only: smaller, but
@@ -48,7 +52,8 @@ class BPTT:
     Whether the reset carries gradient is a property of the neuron: ``LIF(detach_reset=False)`` attaches it.
 
     Raises:
-        UnknownNameError: an unknown reduction or kind of checkpoints. TypeError: loss is not callable, a number of another type.
+        UnknownNameError: an unknown reduction or kind of checkpoints. TypeError: loss is not callable, a number of another
+            type.
         ValueError: chunk, slots or memory_mb out of range, or options that exclude each other.
     """
 
@@ -79,8 +84,8 @@ class BPTT:
             raise ValueError("slots and memory_mb both set the number of checkpoints; give one of them")
         if self._checkpointed and self.reduction != "per_step":
             raise ValueError(
-                f"reduction {self.reduction!r} needs all outputs before the first backward, which checkpoints avoid to keep; use "
-                "reduction='per_step'"
+                f"reduction {self.reduction!r} needs all outputs before the first backward, which checkpoints avoid to keep; "
+                "use reduction='per_step'"
             )
 
     @property
@@ -107,20 +112,21 @@ class BPTT:
         if self._checkpointed:
             return self._with_checkpoints(network, signal, y)
         walk = Walk(network, signal)
-        pieces = [walk.advance(length) for length in walk.pieces(self._piece(network))]
+        pieces = [walk.advance(length) for length in walk.pieces(self._piece(walk))]
         outputs = torch.cat(pieces)
         if self.reduction == "mean_logit":
             loss = self.loss(outputs.mean(0), y)
         else:
-            # Piece by piece, so that a step's share of the loss does not depend on the others (bits equal to checkpointed runs).
+            # Piece by piece, so that a step's share of the loss does not depend on the others (bits equal to checkpointed
+            # runs).
             loss = torch.stack([loss_over_time(self.loss, piece, y) / network.steps for piece in pieces]).sum()
         loss.backward()
         return StepResult(loss.item(), network.readout.collect(outputs.detach()), walk.spike_rate())
 
-    def _piece(self, network: Network) -> int | None:
-        if self.chunk is not None:
-            _refuse_norm_over_time(network, f"chunk={self.chunk}")
-        return self.chunk
+    def _piece(self, walk: Walk) -> int | None:
+        if self.chunk is None and _has_norm_over_time(walk.network):
+            return None
+        return walk.length_of_piece(self.chunk, PIECE)
 
     def _with_checkpoints(self, network: Network, signal: Tensor, y: Tensor) -> StepResult:
         _refuse_norm_over_time(network, "checkpoints")
@@ -131,21 +137,46 @@ class BPTT:
         assert slots is not None
         steps.run(kind, slots)
         walk = steps.walk
-        return StepResult(float(steps.loss), network.readout.collect(steps.outputs), walk.spike_rate())
+        return StepResult(float(steps.loss), steps.answer, walk.spike_rate())
+
+
+def _has_norm_over_time(network: Network) -> bool:
+    return network.training and any(population.norm_name == "bn_time" for population in network.populations)
 
 
 def _refuse_norm_over_time(network: Network, option: str) -> None:
-    if network.training and any(population.norm_name == "bn_time" for population in network.populations):
-        raise ValueError(f"norm='bn_time' needs all steps at once, which {option} takes apart; use norm='bn_step', 'sws' or 'none'")
+    if _has_norm_over_time(network):
+        raise ValueError(
+            f"norm='bn_time' needs all steps at once, which {option} takes apart; use norm='bn_step', 'sws' or 'none'"
+        )
 
 
-@dataclass
+@dataclass(frozen=True)
+class _Rest:
+    """The state behind a recorded step, without membranes of its own: they follow from the potentials that its graph keeps."""
+
+    charged: dict[Any, Tensor]
+    membranes: dict[Any, Tensor]
+    past: dict[Any, Tensor]
+    elapsed: int
+
+    def standpoint(self) -> Standpoint:
+        """The state, with the membranes' own bits."""
+        found = dict(self.membranes)
+        for population, charged in self.charged.items():
+            neuron, level = population.neuron, population.level
+            spike = (charged >= level).to(charged.dtype)
+            found[population] = charged - level * spike if neuron.reset == "subtract" else charged * (1 - spike)
+        return Standpoint(found, dict(self.past), self.elapsed)
+
+
+@dataclass(frozen=True)
 class _Record:
-    """One step with its graph: its loss, the state it started from (as leaves) and the state it left."""
+    """One step with its graph: roots of its backward, what the step behind it sends back, and where its own goes."""
 
-    loss: Tensor
-    before: Standpoint
-    after: Standpoint
+    roots: list[Tensor]
+    adjoint: dict[Any, Tensor]
+    sent: dict[Any, Tensor]
 
 
 class _Steps:
@@ -154,8 +185,9 @@ class _Steps:
     def __init__(self, network: Network, signal: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
         self.walk = Walk(network, signal, leaves=True)
         self.y, self._loss = y, loss
-        self.outputs = torch.zeros(network.steps, len(y), network.classes, dtype=signal.dtype, device=signal.device)
+        self.answer = torch.zeros(len(y), network.classes, dtype=signal.dtype, device=signal.device)
         self.loss = torch.zeros((), dtype=signal.dtype, device=signal.device)
+        self._anchor = torch.zeros((), dtype=signal.dtype, device=signal.device, requires_grad=True)
         self._reached = 0
         self._adjoint: dict[Any, Tensor] = {}
 
@@ -165,6 +197,13 @@ class _Steps:
         tally = run_backward(kind, self.walk.standpoint(), self.walk.steps, slots, actions)
         self.walk.flush()
         return tally
+
+    def _go(self, state: object) -> Standpoint:
+        """Put the walk where ``state`` is."""
+        place = state.standpoint() if isinstance(state, _Rest) else state
+        assert isinstance(place, Standpoint)
+        self.walk.restore(place)
+        return place
 
     def _step(self) -> Tensor:
         """One step; statistics of batch norms follow at the first visit only."""
@@ -176,40 +215,41 @@ class _Steps:
 
     @torch.no_grad()
     def _advance(self, state: object, count: int) -> object:
-        assert isinstance(state, Standpoint)
-        self.walk.restore(state)
+        self._go(state)
         self.walk.counts = False
         for _ in range(count):
             self._step()
         return self.walk.standpoint()
 
     def _record(self, state: object) -> tuple[object, object]:
-        assert isinstance(state, Standpoint)
-        walk, t = self.walk, state.elapsed
-        before = Standpoint(_leaves(state.membranes), _leaves(state.past), t)
-        walk.restore(before)
-        walk.counts = True
+        walk, before = self.walk, self._go(state)
+        adjoint: dict[Any, Tensor] = {}
+        sent: dict[Any, Tensor] = {}
+        for name, part in (("v", walk.membranes), ("past", walk.past)):
+            for key, value in part.items():
+                part[key] = _Start.apply(self._anchor, value, sent, (name, key))
+        walk.counts, walk.charged = True, {}
         output = self._step()
         loss = loss_over_time(self._loss, output, self.y) / walk.steps
-        self.outputs[t] = output[0].detach()
+        self.answer += (1 - walk.network.readout.leak) ** (walk.steps - 1 - before.elapsed) * output[0].detach()
         self.loss += loss.detach()
         after = walk.standpoint()
-        rest = Standpoint(_detached(after.membranes), _detached(after.past), after.elapsed)
-        return _Record(loss, before, after), rest
+        ends = [_End.apply(value, adjoint, key) for key, value in _entries(after) if value.requires_grad]
+        kept = {key: value for key, value in _detached(after.membranes).items() if key not in walk.charged}
+        rest = _Rest(walk.charged, kept, _detached(after.past), after.elapsed)
+        walk.charged = None
+        return _Record([loss, *ends], adjoint, sent), rest
 
     def _backward(self, record: object) -> None:
         assert isinstance(record, _Record)
-        roots, adjoints = [record.loss], [torch.ones_like(record.loss)]
-        for key, tensor in _entries(record.after):
-            if key in self._adjoint and tensor.requires_grad:
-                roots.append(tensor)
-                adjoints.append(self._adjoint[key])
-        torch.autograd.backward(roots, adjoints)
-        self._adjoint = {key: leaf.grad for key, leaf in _entries(record.before) if leaf.grad is not None}
+        record.adjoint.update(self._adjoint)
+        torch.autograd.backward(record.roots, [torch.ones_like(root) for root in record.roots])
+        self._adjoint = record.sent
 
     def choose(self, budget: int) -> tuple[str, int]:
         """Kind and number of checkpoints with the fewest forwards within ``budget`` bytes."""
-        hidden, internal = self._sizes()
+        # The largest share decides: processes with other checkpoints would run other steps again, and exchange other messages.
+        hidden, internal = map(int, distributed.joined_max(self._sizes()))
         options = []
         for kind, size, beside in (("internal", internal, 0), ("hidden", hidden, internal)):
             slots = min((budget - beside) // size, self.walk.steps)
@@ -217,8 +257,8 @@ class _Steps:
                 options.append((int(plan(kind, self.walk.steps, slots).forwards[-1, -1]), kind, slots))
         if not options:
             raise ValueError(
-                f"memory_mb is {budget / 1e6:g}, but one step of this batch needs {min(internal, internal + hidden) / 1e6:.3g}; raise it, "
-                "or use smaller batches"
+                f"memory_mb is {budget / 1e6:g}, but one step of this batch needs {internal / 1e6:.3g}; raise it, or use "
+                "smaller batches"
             )
         _, kind, slots = min(options)
         return kind, slots
@@ -238,7 +278,7 @@ class _Steps:
             return tensor
 
         walk.advance(1)  # makes the cuts, which are shared by all steps
-        walk.restore(Standpoint(_leaves(walk.membranes), _leaves(walk.past), min(1, walk.steps - 1)))
+        walk.restore(walk.standpoint()._replace(elapsed=min(1, walk.steps - 1)))
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             output = walk.advance(1)
             loss_over_time(self._loss, output, self.y)
@@ -248,12 +288,37 @@ class _Steps:
 
 
 def _entries(state: Standpoint) -> list[tuple[Any, Tensor]]:
-    return [((name, key), value) for name, part in (("v", state.membranes), ("past", state.past)) for key, value in part.items()]
-
-
-def _leaves(part: dict[Any, Tensor]) -> dict[Any, Tensor]:
-    return {key: tensor.detach().requires_grad_() for key, tensor in part.items()}
+    return [
+        ((name, key), value) for name, part in (("v", state.membranes), ("past", state.past)) for key, value in part.items()
+    ]
 
 
 def _detached(part: dict[Any, Tensor]) -> dict[Any, Tensor]:
     return {key: tensor.detach() for key, tensor in part.items()}
+
+
+class _Start(torch.autograd.Function):
+    """A state at the start of a recorded step: its gradient goes into ``sent``, and its memory is not held by the graph."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, value: Tensor, sent: dict[Any, Tensor], key: Any) -> Tensor:
+        ctx.sent, ctx.key = sent, key
+        return value.detach()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, ...]:
+        ctx.sent[ctx.key] = grad
+        return None, None, None, None
+
+
+class _End(torch.autograd.Function):
+    """A state that a recorded step leaves: its gradient is what ``adjoint`` holds by then. The value is a root, 0."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, adjoint: dict[Any, Tensor], key: Any) -> Tensor:
+        ctx.adjoint, ctx.key = adjoint, key
+        return value.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, _: Tensor) -> tuple[Tensor | None, None, None]:
+        return ctx.adjoint.get(ctx.key), None, None

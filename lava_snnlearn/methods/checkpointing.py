@@ -2,8 +2,8 @@
 
 One *forward* is one time step of the network. A budget of m slots holds
 
-* "hidden" states (their HSM): membranes and past spikes before a step; each step's backward runs that step again. The given start
-  state takes a slot.
+* "hidden" states (their HSM): membranes and past spikes before a step; each step's backward runs that step again. The given
+  start state takes a slot.
 * "internal" states (ISM): all that a step's backward needs; larger, but the step need not be run again.
 
 The least number of forwards follows from dynamic programming (online_and_bptt spec, section 5)::
@@ -140,13 +140,13 @@ def _internal(chosen: Plan, start: object, steps: int, slots: int, actions: Acti
     while steps > 0:
         slots = min(slots, steps)
         split = int(chosen.splits[steps, slots])
-        before = actions.advance(start, split - 1) if split > 1 else start
-        record, after = actions.record(before)
+        # No name for the state before the step: it must not outlive the call that records the step.
+        record, after = actions.record(actions.advance(start, split - 1) if split > 1 else start)
         tally.forwards += split
         tally.hold(1)
         if split < steps:
             _internal(chosen, after, steps - split, slots - 1, actions, tally)
         actions.backward(record)
-        del record, after, before
+        del record, after
         tally.hold(-1)
         steps = split - 1

@@ -4,8 +4,8 @@ The (weighted) mean output of a neuron is about a clamp of its (weighted) mean i
 
     IF    a  ~ clamp(Ibar, 0, Vth)                LIF   a^ ~ clamp(Ibar / tau, 0, Vth / dt)
 
-so one backward through clamps at the network's own mean inputs, with weight gradients (G mask) abar^T, is the gradient. Thresholds
-are trained: dL/dVth sums G where the clamp is at its top. No surrogate, no recursion over time, memory flat in T.
+so one backward through clamps at the network's own mean inputs, with weight gradients (G mask) abar^T, is the gradient.
+Thresholds are trained: dL/dVth sums G where the clamp is at its top. No surrogate, no recursion over time, memory flat in T.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lava_snnlearn.checks import flag, known_name
 from lava_snnlearn.methods.base import Loss, Preset, StepResult, check_loss
-from lava_snnlearn.methods.online_engine import CHUNK, check_chunk
+from lava_snnlearn.methods.online_engine import check_chunk
 from lava_snnlearn.methods.rate_engine import RateWalk, run_rate
 from lava_snnlearn.networks.layers import Neurons
 from lava_snnlearn.networks.network import Network
@@ -35,8 +35,8 @@ class DSR:
         loss: of the (weighted) mean readout over time, once a sample.
         official: the published code's scale of the LIF's gradients: dL/dVth is multiplied by dt instead of 1/dt, and the last
             layer's G carries the factor T sum w_t^2.
-        chunk: time steps per matrix product of the forward. It sets memory and speed, not the result; with norm "bn_time" the
-            forward takes all steps at once.
+        chunk: time steps per matrix product of the forward; None chooses by the size of network and batch. It sets memory and
+            speed, not the result; with norm "bn_time" the forward takes all steps at once.
 
     Raises:
         UnknownNameError: an unknown neuron. ValueError: chunk < 1. TypeError: a value of another type.
@@ -45,7 +45,7 @@ class DSR:
     neuron: str = "if"
     loss: Loss = field(default_factory=lambda: Loss(mse_weight=0.0))
     official: bool = False
-    chunk: int = CHUNK
+    chunk: int | None = None
     name = "dsr"
     engine = "clamp"
     optimiser_every = "batch"

@@ -1,7 +1,8 @@
 """The *instant* and *trace* engines: a walk through time whose backward is run and freed piece by piece.
 
 No graph reaches from one step to another (the membrane is detached), so memory is set by the length of the pieces and not by T.
-Per step, with delta the loss gradient that comes down through the layers of this step only (online_and_bptt spec, 1.1 and 2.1)::
+Per step, with delta the loss gradient that comes down through the layers of this step only (online_and_bptt spec, 1.1 and
+2.1)::
 
     g[t]   = phi'(u[t]) W_next^T g_next[t]
     grad W += g[t] s_pre[t]^T          instant (SLTT)
@@ -24,15 +25,12 @@ from torch import Tensor, nn
 
 from lava_snnlearn.checks import whole_number
 from lava_snnlearn.methods.base import Loss, StepResult, check_batch, loss_over_time
-from lava_snnlearn.networks.event_products import Traced, bias_gradient, traced_sparse_linear, worthwhile
+from lava_snnlearn.networks.event_products import Traced, traced_sparse_linear
 from lava_snnlearn.networks.layers import Neurons, Readout, SpikingLayer
 from lava_snnlearn.networks.network import Network
 from lava_snnlearn.networks.synapse import Synapse
-from lava_snnlearn.networks.walk import Walk
+from lava_snnlearn.networks.walk import OperandMap, Walk
 from lava_snnlearn.neurons.fused import leaky_sum
-
-CHUNK = 8
-"""Steps per piece where the user sets none: enough rows for an efficient product, few enough to keep memory near one step's."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +49,8 @@ class TraceOptions:
 
 
 def check_chunk(chunk: Any) -> None:
-    """Raise where a number of steps per piece is not whole (TypeError) or below 1 (ValueError)."""
-    if whole_number("chunk", chunk) < 1:
+    """Raise where a number of steps per piece is not None, not whole (TypeError) or below 1 (ValueError)."""
+    if chunk is not None and whole_number("chunk", chunk) < 1:
         raise ValueError(f"chunk is {chunk}; a piece of time has at least 1 step")
 
 
@@ -62,7 +60,7 @@ def run_online(
     y: Tensor,
     loss: Loss,
     *,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
     trace: TraceOptions | None = None,
     steps: Collection[int] | None = None,
     on_step: Callable[[], None] | None = None,
@@ -72,11 +70,11 @@ def run_online(
     Args:
         network, x, y: as in :meth:`lava_snnlearn.methods.base.Method.gradients`.
         loss: loss per step, divided by T here.
-        chunk: steps per piece; it sets time and memory, not the result.
+        chunk: steps per piece (None: by the size of network and batch); it sets time and memory, not the result.
         trace: None is the instant engine, otherwise the trace engine.
         steps: time steps that have a backward (SLTT-K); None means all. The others run without graph.
-        on_step: called after each step's backward; it may change the parameters (the engine then takes the new ones). Pieces are
-            single steps then.
+        on_step: called after each step's backward; it may change the parameters (the engine then takes the new ones). Pieces
+            are single steps then.
 
     Raises:
         ValueError: a network with batch norm over time, samples or labels that do not fit.
@@ -85,9 +83,10 @@ def run_online(
     refuse_norm_over_time(network)
     total = network.steps
     walk = Walk(network, signal, gradient="instant", leaves=True) if trace is None else TraceWalk(network, signal, trace)
+    walk.adds = steps is None  # a subset's gradient is the sum of its steps' to the bit (identity S2 of the specification)
     outputs: Tensor | None = None
     loss_sum = torch.zeros((), dtype=signal.dtype, device=signal.device)
-    for length, learns in _plan(walk, 1 if on_step is not None else chunk, steps):
+    for length, learns in _plan(walk, 1 if on_step is not None else walk.length_of_piece(chunk), steps):
         with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
             output = walk.advance(length)
             loss_now = loss_over_time(loss, output, y) / total
@@ -107,8 +106,8 @@ def refuse_norm_over_time(network: Network) -> None:
     """Raise ValueError for a norm that needs the whole sequence, which an online method never has."""
     if network.training and any(population.norm_name == "bn_time" for population in network.populations):
         raise ValueError(
-            "norm='bn_time' needs the whole sequence; train with BPTT or a rate-based method, or use norm='bn_step' or 'sws' with "
-            "online methods"
+            "norm='bn_time' needs the whole sequence; train with BPTT or a rate-based method, or use norm='bn_step' or 'sws' "
+            "with online methods"
         )
 
 
@@ -132,16 +131,16 @@ def _refuse_mixed_leaks(network: Network) -> None:
     loose = any(isinstance(module, Synapse) and not isinstance(module, Neurons) for module in network.layers.modules())
     if loose and len(lams) > 1:
         raise ValueError(
-            "OTTT's traces decay as the neurons that hear them leak; networks with residual blocks need the same leak everywhere, "
-            f"but the neurons here keep {', '.join(f'{lam:.4g}' for lam in lams)} of their membrane in a step"
+            "OTTT's traces decay as the neurons that hear them leak; networks with residual blocks need the same leak "
+            f"everywhere, but the neurons here keep {', '.join(f'{lam:.4g}' for lam in lams)} of their membrane in a step"
         )
 
 
 class TraceWalk(Walk):
     """The instant walk whose synapses learn from presynaptic traces.
 
-    ``traces`` are those of the neurons' own spikes, ``heard`` those that a synapse follows of what it reads (the data, or spikes
-    whose trace decays otherwise), each at the last step; ``piece`` and ``known`` hold whole pieces.
+    ``traces`` are those of the neurons' own spikes, ``heard`` those that a synapse follows of what it reads (the data, or
+    spikes whose trace decays otherwise), each at the last step; ``piece`` and ``known`` hold whole pieces.
     """
 
     def __init__(self, network: Network, signal: Tensor, options: TraceOptions) -> None:
@@ -162,9 +161,10 @@ class TraceWalk(Walk):
         self.known: dict[int, tuple[Tensor, Tensor, float]] = {}
 
     def advance(self, length: int) -> Tensor:
-        """As in Walk; the traces known of the last piece's signals are forgotten."""
+        """As in Walk; the traces of the piece's signals are forgotten when all have been read."""
+        outputs = super().advance(length)
         self.known = {}
-        return super().advance(length)
+        return outputs
 
     def fire(self, population: nn.Module, current: Tensor, fresh: bool = False) -> Tensor:
         """As in Walk; the trace of the spikes that are sent is known then, worth and mask included."""
@@ -199,12 +199,12 @@ class TraceWalk(Walk):
         is_readout, is_data = isinstance(synapse, Readout), signal is self.data
         gains = self._gains(self._lam(synapse)) if self.options.bias and not is_readout else None
         prepared, weight = synapse.prepare(signal), self.weight(synapse)
-        if is_data and synapse.geometry is None and worthwhile(prepared):
+        if is_data and self.has_events(synapse, prepared):
             flat = self._map_events(synapse, prepared, weight, gains)
         else:
             untraced = is_data and not self.options.first_layer
             traced = prepared.detach() if untraced else self._prepared_trace(synapse, signal, prepared)
-            flat = _TracedMap.apply(prepared, traced, weight, synapse.bias, gains, synapse)
+            flat = OperandMap.apply(prepared, traced, weight, synapse.bias, gains, synapse, self.adds)
         return flat.view(*signal.shape[: signal.dim() - len(synapse.source)], *synapse.shape)
 
     def _map_events(self, synapse: Synapse, prepared: Tensor, weight: Tensor, gains: Tensor | None) -> Tensor:
@@ -231,7 +231,8 @@ class TraceWalk(Walk):
     def _prepared_trace(self, synapse: Synapse, signal: Tensor, prepared: Tensor) -> Tensor:
         """The trace as the synapse's map would read it, [steps * B, ...].
 
-        Pool and gain are linear, so that the trace of what they give can be followed instead: a pooled signal is the smaller one.
+        Pool and gain are linear, so that the trace of what they give can be followed instead: a pooled signal is the smaller
+        one.
         """
         if id(signal) in self.known:
             return synapse.prepare(self._trace(synapse, signal))
@@ -280,7 +281,7 @@ class TraceWalk(Walk):
     def _recurrent_current(self, population: Neurons, before: Tensor) -> Tensor:
         assert isinstance(population, nn.Module)
         assert population.recurrent is not None
-        return _TracedMap.apply(before, self.past_traces[population], population.recurrent, None, None, _Dense())
+        return OperandMap.apply(before, self.past_traces[population], population.recurrent, None, None, _Dense(), self.adds)
 
     def _remember_own(self, population: nn.Module, spike: Tensor) -> None:
         super()._remember_own(population, spike)
@@ -311,29 +312,8 @@ class _Dense:
     def operand_gradient(self, operand: Tensor, grad: Tensor) -> Tensor:
         return grad.t() @ operand
 
+    def add_operand_gradient(self, leaf: Tensor, operand: Tensor, grad: Tensor) -> None:
+        leaf.grad = self.operand_gradient(operand, grad) if leaf.grad is None else leaf.grad.addmm_(grad.t(), operand)
+
     def input_gradient(self, like: Tensor, weight: Tensor, grad: Tensor) -> Tensor:
         return grad @ weight
-
-
-class _TracedMap(torch.autograd.Function):
-    """A synapse's map of x, whose weight gradient uses ``operand`` in place of x and whose bias gradient is weighted over time.
-
-    ``gains`` [steps] or None: x and the output have steps * B rows, time first.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, operand: Tensor, weight: Tensor, bias: Tensor | None, gains: Tensor | None, synapse: Any
-    ) -> Tensor:
-        ctx.save_for_backward(operand, weight, gains)
-        ctx.synapse = synapse
-        result: Tensor = synapse.map(x, weight, bias)
-        return result
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        operand, weight, gains = ctx.saved_tensors
-        down = ctx.synapse.input_gradient(operand, weight, grad) if ctx.needs_input_grad[0] else None
-        for_weight = ctx.synapse.operand_gradient(operand, grad) if ctx.needs_input_grad[2] else None
-        for_bias = bias_gradient(grad, gains) if ctx.needs_input_grad[3] else None
-        return down, None, for_weight, for_bias, None, None

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lava_snnlearn.checks import flag, known_name
 from lava_snnlearn.methods.base import Loss, Preset, StepResult, check_loss
-from lava_snnlearn.methods.online_engine import CHUNK, TraceOptions, check_chunk, run_online
+from lava_snnlearn.methods.online_engine import TraceOptions, check_chunk, run_online
 from lava_snnlearn.networks.network import Network
 
 UPDATES = ("accumulate", "online")
@@ -33,7 +33,8 @@ class OTTT:
         trace_readout: the readout's gradient uses the trace although it has no memory (official code: True; inexact).
         trace_bias: the bias gradient uses the bias's trace sum_{j<=t} lam^j (official code: False).
         loss: per-step loss, divided by T.
-        chunk: time steps per matrix product (accumulating form). It sets memory and speed, not the result.
+        chunk: time steps per matrix product (accumulating form); None chooses by the size of network and batch. It sets memory
+            and speed, not the result.
 
     ``OTTT.official()`` gives the official code's options; the defaults are the mathematically consistent form.
 
@@ -47,7 +48,7 @@ class OTTT:
     trace_readout: bool = False
     trace_bias: bool = True
     loss: Loss = field(default_factory=Loss)
-    chunk: int = CHUNK
+    chunk: int | None = None
     name = "ottt"
 
     def __post_init__(self) -> None:

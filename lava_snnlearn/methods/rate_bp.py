@@ -1,8 +1,8 @@
 """Rate-based backpropagation (Yu et al., NeurIPS 2024): the *rate* engine with surrogate slopes.
 
 Forward all steps without a graph; each population keeps its rate r and e = mean of phi'(u[t]) k[t], the exact derivative of its
-mean spike by a constant current, with k[0] = 1 and k[t+1] = 1 + lam k[t] (reset detached). One backward through c = W r + b with
-dr/dc = e. Kept of BPTT: the spatial chain and the mean gain of a neuron over time. Dropped: all covariance over time.
+mean spike by a constant current, with k[0] = 1 and k[t+1] = 1 + lam k[t] (reset detached). One backward through c = W r + b
+with dr/dc = e. Kept of BPTT: the spatial chain and the mean gain of a neuron over time. Dropped: all covariance over time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lava_snnlearn.checks import real_number
 from lava_snnlearn.methods.base import Loss, Preset, StepResult, check_loss
-from lava_snnlearn.methods.online_engine import CHUNK, check_chunk
+from lava_snnlearn.methods.online_engine import check_chunk
 from lava_snnlearn.methods.rate_engine import RateWalk, StraightThrough, run_rate
 from lava_snnlearn.networks.layers import Neurons
 from lava_snnlearn.networks.network import Network
@@ -29,8 +29,8 @@ class RateBP:
     Args:
         loss: of the mean readout over time, once a sample.
         grad_scale: factor on the gradient (the published trainer for CIFAR uses 1/T).
-        chunk: time steps per matrix product of the forward. It sets memory and speed, not the result; with norm "bn_time" the
-            forward takes all steps at once.
+        chunk: time steps per matrix product of the forward; None chooses by the size of network and batch. It sets memory and
+            speed, not the result; with norm "bn_time" the forward takes all steps at once.
 
     Raises:
         ValueError: chunk < 1, grad_scale not finite. TypeError: a value of another type.
@@ -38,7 +38,7 @@ class RateBP:
 
     loss: Loss = field(default_factory=lambda: Loss(mse_weight=0.0))
     grad_scale: float = 1.0
-    chunk: int = CHUNK
+    chunk: int | None = None
     name = "rate_bp"
     engine = "rate"
     optimiser_every = "batch"

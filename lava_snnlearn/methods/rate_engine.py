@@ -1,13 +1,13 @@
 """The *rate* engine: all steps forward without a graph, then one backward through a network of rates.
 
-In the spiking pass every population keeps weighted means over time: of its spikes (the rate r), of its current, and of its slope
-e, the derivative of its mean spike by a constant current (online_and_bptt spec, 4.1). The rate pass goes once through the same
-layers with rates as signals,
+In the spiking pass every population keeps weighted means over time: of its spikes (the rate r), of its current, and of its
+slope e, the derivative of its mean spike by a constant current (online_and_bptt spec, 4.1). The rate pass goes once through the
+same layers with rates as signals,
 
     c^l = norm(W^l r^(l-1) + b^l),    value r^l,    gradient dr^l/dc^l = e^l  (rate-BP)  or  a clamp's  (DSR)
 
-so that neither the backward's time nor the memory depends on T. Batch norms have the values of the spiking pass's statistics and
-the gradient of the rate batch's (straight through).
+so that neither the backward's time nor the memory depends on T. Batch norms have the values of the spiking pass's statistics
+and the gradient of the rate batch's (straight through).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lava_snnlearn.methods.base import Loss, StepResult, check_batch
+from lava_snnlearn.methods.base import StepResult, check_batch
 from lava_snnlearn.networks.layers import Neurons, Readout
 from lava_snnlearn.networks.network import Network
 from lava_snnlearn.networks.norms import BatchNorm, Statistics
@@ -30,13 +30,22 @@ Fire = Callable[[Neurons, Tensor, "RateWalk"], Tensor]
 """(population, its rate current [B, ...], the spiking walk) -> its rate, with the method's gradient."""
 
 
-def run_rate(network: Network, x: Tensor, y: Tensor, loss: Loss, chunk: int, weights: Tensor, fire: Fire) -> StepResult:
+def run_rate(
+    network: Network,
+    x: Tensor,
+    y: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    chunk: int | None,
+    weights: Tensor,
+    fire: Fire,
+) -> StepResult:
     """Add the gradient of the loss of the mean readout to ``.grad``.
 
     Args:
         network, x, y: as in :meth:`lava_snnlearn.methods.base.Method.gradients`.
         loss: of the mean readout, once.
-        chunk: steps per piece of the spiking pass; with batch norm over time, that pass takes all steps at once.
+        chunk: steps per piece of the spiking pass (None: by the size of network and batch); with batch norm over time, that
+            pass takes all steps at once.
         weights: [T], summing to 1: what a step counts in every mean.
         fire: the neurons' part of the rate pass.
 
@@ -45,12 +54,14 @@ def run_rate(network: Network, x: Tensor, y: Tensor, loss: Loss, chunk: int, wei
     """
     signal = check_batch(network, x, y)
     if network.feedback is not None or any(population.recurrent is not None for population in network.populations):
-        raise ValueError("rate-based methods have no gradient for recurrent connections; train this network with BPTT, SLTT or OTTT")
+        raise ValueError(
+            "rate-based methods have no gradient for recurrent connections; train this network with BPTT, SLTT or OTTT"
+        )
     whole = network.training and any(population.norm_name == "bn_time" for population in network.populations)
     with torch.no_grad():
         walk = RateWalk(network, signal, weights.to(signal.device, signal.dtype))
         answer: Tensor | None = None
-        for length in walk.pieces(None if whole else chunk):
+        for length in walk.pieces(None if whole else walk.length_of_piece(chunk)):
             answer = network.readout.collect(walk.advance(length), answer)
         assert answer is not None
     outputs = _RatePass(network, walk, fire).outputs

@@ -1,10 +1,11 @@
 """Sparse attentive backtracking: credit over long delays through a few remembered states, not through every step between.
 
 The recurrent chain is cut every k_trunc steps (h[t] detached), as in truncated backpropagation through time; the gradient also
-flows into the memories that attention selected, and from each of them back to the cut before it. With k_top = 0 it *is* truncated
-backpropagation, without a cut the exact gradient of the network.
+flows into the memories that attention selected, and from each of them back to the cut before it. With k_top = 0 it *is*
+truncated backpropagation; without cuts, and with all memories selected, it is the exact gradient of the network.
 
-Source: N. R. Ke et al., "Sparse attentive backtracking: temporal credit assignment through reminding", NeurIPS 2018, section 3.3.
+Source: N. R. Ke et al., "Sparse attentive backtracking: temporal credit assignment through reminding", NeurIPS 2018, section
+3.2.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lava_snnlearn.checks import instance_of, tensor
+from lava_snnlearn.checks import at_least, instance_of, tensor
 from lava_snnlearn.methods.base import Loss, check_loss
-from lava_snnlearn.networks.attentive import AttentiveNetwork, at_least
+from lava_snnlearn.networks.attentive import AttentiveNetwork
 
 
 class SequenceResult(NamedTuple):
@@ -34,8 +35,8 @@ class SequenceResult(NamedTuple):
 class SAB:
     """Sparse attentive backtracking, for :class:`~lava_snnlearn.networks.attentive.AttentiveNetwork`.
 
-    k_top and k_att, which the forward pass depends on too, are the network's. Published: k_top 5 to 10, k_att 2, k_trunc 5 to 10,
-    Adam at 1e-3, gradients clipped to norm 1.
+    k_top and k_att, on which the forward pass depends too, are the network's. Published: k_top 5 to 10, k_att 2, k_trunc 5 to
+    10, Adam at 1e-3, gradients clipped to norm 1.
 
     Args:
         k_trunc: steps between cuts of the recurrent chain; None cuts nowhere.

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lava_snnlearn.checks import flag, whole_number
 from lava_snnlearn.methods.base import Loss, Preset, StepResult, check_loss
-from lava_snnlearn.methods.online_engine import CHUNK, check_chunk, run_online
+from lava_snnlearn.methods.online_engine import check_chunk, run_online
 from lava_snnlearn.networks.network import Network
 from lava_snnlearn.neurons.lif import LIF
 from lava_snnlearn.neurons.surrogate import Triangle
@@ -29,17 +29,18 @@ class SLTT:
         k: number of time steps with a backward (SLTT-K), drawn without replacement from torch's generator; None means all.
         rescale: multiply SLTT-K's gradient by T/K, which makes it an unbiased estimate of SLTT's (official code: no).
         loss: per-step loss, divided by T (not by K).
-        chunk: time steps per matrix product. It sets memory and speed, not the result.
+        chunk: time steps per matrix product; None chooses by the size of network and batch. It sets memory and speed, not the
+            result.
 
     Raises:
-        ValueError: k < 1, chunk < 1, or (in gradients) k greater than the network's steps. TypeError: k or chunk is not whole, rescale no bool,
-            loss not callable.
+        ValueError: k < 1, chunk < 1, or (in gradients) k greater than the network's steps. TypeError: k or chunk is not whole,
+            rescale no bool, loss not callable.
     """
 
     k: int | None = None
     rescale: bool = False
     loss: Loss = field(default_factory=Loss)
-    chunk: int = CHUNK
+    chunk: int | None = None
     name = "sltt"
     optimiser_every = "batch"
 

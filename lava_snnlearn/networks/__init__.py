@@ -1,5 +1,6 @@
 """Network builders."""
 
+from lava_snnlearn.networks.attentive import AttentiveNetwork
 from lava_snnlearn.networks.convolutional import alexnet_f, cifarnet_f, conv_net, vgg
 from lava_snnlearn.networks.layers import Population, Readout, SpikingLayer
 from lava_snnlearn.networks.mlp import mlp
@@ -10,6 +11,7 @@ from lava_snnlearn.networks.synapse import Synapse
 
 __all__ = [
     "NORMS",
+    "AttentiveNetwork",
     "NFBlock",
     "Network",
     "Population",

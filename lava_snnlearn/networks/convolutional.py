@@ -116,7 +116,10 @@ def _pool(part: dict[str, Any], shape: Shape, before: int, last: bool) -> int:
 
 
 def _layer(part: dict[str, Any], shape: Shape, pool: int, width: float) -> dict[str, Any]:
-    size = max(1, round(width * int(part["channels"] or part["neurons"])))
+    wanted = int(part["channels"] or part["neurons"])
+    if wanted < 1:
+        raise ValueError("a layer of 0 channels or neurons; each needs at least 1")
+    size = max(1, round(width * wanted))  # a small width leaves 1
     options: dict[str, Any] = {"inputs": shape, "outputs": size, "pool": pool}
     if part["channels"]:
         options |= {"kernel": int(part["kernel"]), "stride": int(part["stride"] or 1)}
@@ -135,8 +138,8 @@ def vgg(
 ) -> Network:
     """OTTT's VGG (Xiao et al. 2022); with ``feedback`` its VGG-F.
 
-    The feedback takes the last maps, enlarged (nearest neighbour) to the size of the first, through a 3x3 convolution that starts
-    at zero. ``width`` scales the channels; ``options`` are those of :func:`conv_net`.
+    The feedback takes the last maps, enlarged (nearest neighbour) to the size of the first, through a 3x3 convolution that
+    starts at zero. ``width`` scales the channels; ``options`` are those of :func:`conv_net`.
     """
     synapse = None
     if feedback:
@@ -145,9 +148,7 @@ def vgg(
         factor = input_shape[1] // plan.shape[1]
         synapse = Synapse(plan.shape, first["outputs"], kernel=3, upsample=factor, bias=False)
         nn.init.zeros_(synapse.weight)
-    return conv_net(
-        input_shape, VGG, classes, neuron, feedback=synapse, feedback_delay=feedback_delay, width=width, **options
-    )
+    return conv_net(input_shape, VGG, classes, neuron, feedback=synapse, feedback_delay=feedback_delay, width=width, **options)
 
 
 def alexnet_f(input_shape: Shape = (3, 32, 32), classes: int = 10, neuron: LIF | None = None, **options: Any) -> Network:

@@ -1,7 +1,7 @@
 """Populations of neurons, spiking layers (synapse + norm + neurons) and the non-spiking readout.
 
-Each says in ``respond`` what it does with a signal, in terms of a *walk* (:mod:`lava_snnlearn.networks.walk`): the walk decides how
-synapses, norms and neurons are computed and what their gradients are, so that one description of a network serves every
+Each says in ``respond`` what it does with a signal, in terms of a *walk* (:mod:`lava_snnlearn.networks.walk`): the walk decides
+how synapses, norms and neurons are computed and what their gradients are, so that one description of a network serves every
 gradient engine and the conversion to fixed point.
 """
 
@@ -17,7 +17,7 @@ from lava_snnlearn.checks import flag, instance_of, known_name, real_number
 from lava_snnlearn.networks.norms import BATCH_NORMS, NORMS, BatchNormStep, BatchNormTime, spike_gain
 from lava_snnlearn.networks.synapse import Affine, Shape, Synapse, as_shape
 from lava_snnlearn.neurons.fused import Integration, integrate
-from lava_snnlearn.neurons.lif import LIF
+from lava_snnlearn.neurons.lif import LIF, Drive
 
 if TYPE_CHECKING:
     from lava_snnlearn.networks.walk import Walk
@@ -45,6 +45,16 @@ class Neurons:
         self.batch_norm = BATCH_NORMS[norm](channels) if norm in BATCH_NORMS else None
         self.threshold = nn.Parameter(torch.tensor(float(neuron.threshold))) if neuron.trains_threshold else None
         self.recurrent = None
+
+    @property
+    def level(self) -> float:
+        """The present threshold, which training may have moved."""
+        return float(self.neuron.threshold if self.threshold is None else self.threshold.detach())
+
+    @property
+    def drive(self) -> Drive:
+        """How the neurons use their current and what their spikes are worth, at the present threshold."""
+        return self.neuron.drive(self.level)
 
     def normalise(self, current: Tensor, update: bool = True, times: int = 1) -> Tensor:
         """Batch norm where there is one; current [B, n], [T, B, n] or [T, B, C, H, W]."""
@@ -134,7 +144,9 @@ class SpikingLayer(Synapse, Neurons):
             nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))  # torch.nn.Linear's; batch norm sets the scale
         if recurrent:
             if self.geometry is not None:
-                raise ValueError("a convolution cannot be recurrent here; use a dense layer, or a feedback synapse of the network")
+                raise ValueError(
+                    "a convolution cannot be recurrent here; use a dense layer, or a feedback synapse of the network"
+                )
             self.recurrent = nn.Parameter(torch.empty(self.outputs, self.outputs))
             nn.init.normal_(self.recurrent, std=0.2 / math.sqrt(self.outputs))
 
@@ -146,8 +158,11 @@ class SpikingLayer(Synapse, Neurons):
         return walk.fire(self, walk.normalise(self, current), fresh=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Input current for x [..., *source], one step [B, n] or all [T, B, n]."""
-        return self.normalise(self.current(x))
+        """Input current for x [..., *source], one step [B, ...] or all [T, B, ...]."""
+        current = self.current(x)
+        if current.dim() == 1 + len(self.shape) > 2:  # one step of maps, which a batch norm would take for steps of samples
+            return self.normalise(current.unsqueeze(0)).squeeze(0)
+        return self.normalise(current)
 
     @torch.no_grad()
     def folded(self) -> Affine:
@@ -187,9 +202,7 @@ class Readout(Synapse):
         ValueError: leak outside [0, 1).
     """
 
-    def __init__(
-        self, inputs: int | Shape, outputs: int, input_gain: float = 1.0, *, pool: int = 1, leak: float = 0.0
-    ) -> None:
+    def __init__(self, inputs: int | Shape, outputs: int, input_gain: float = 1.0, *, pool: int = 1, leak: float = 0.0) -> None:
         super().__init__(inputs, outputs, pool=pool, input_gain=input_gain)
         real_number("readout leak", leak)
         if not 0 <= leak < 1:

@@ -109,8 +109,9 @@ class Network(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """Time-first input [T, B, *input_shape] of x, checked for shape, dtype, NaN and infinity.
 
-        x is [B, n] (static), [T, B, n], or either with n in the form of the input shape. A static sample under the direct code is
-        spread over time as a view. Random codes draw from torch's generator in training mode and from a fixed seed in eval mode.
+        x is [B, n] (static), [T, B, n], or either with n in the form of the input shape. A static sample under the direct code
+        is spread over time as a view. Random codes draw from torch's generator in training mode and from a fixed seed in eval
+        mode.
 
         Raises:
             ValueError: another shape or dtype than the network's, NaN or infinity. TypeError: x is no tensor.
@@ -130,7 +131,8 @@ class Network(nn.Module):
             raise ValueError(
                 f"input has dtype {x.dtype}, the weights have {self.readout.weight.dtype}; convert one of them with .to"
             )
-        if not bool(torch.isfinite(x).all()):
+        # The extremes are NaN where any value is, and they take no memory, unlike a mask of the whole input.
+        if x.numel() and not bool(torch.isfinite(torch.stack(torch.aminmax(x))).all()):
             raise ValueError("input holds NaN or infinite values; clean or drop these samples")
         if x.dim() == 2:
             x = self._spread(x)
@@ -139,7 +141,9 @@ class Network(nn.Module):
     def _spread(self, x: Tensor) -> Tensor:
         if self.encoding == "rate" and self.training:
             # Codes of a joined batch draw for all of it, so that the draws do not depend on the number of processes.
-            draws = distributed.draw(lambda n: torch.rand((self.steps, n, x.shape[1]), dtype=x.dtype, device=x.device), len(x), 1)
+            draws = distributed.draw(
+                lambda n: torch.rand((self.steps, n, x.shape[1]), dtype=x.dtype, device=x.device), len(x), 1
+            )
             return encode(x, self.steps, self.encoding, draws=draws)
         return encode(x, self.steps, self.encoding, seed=0)
 
@@ -233,8 +237,8 @@ def _check_feedback(layers: Sequence[nn.Module], readout: Readout, feedback: Syn
         raise ValueError("feedback goes to the current of a SpikingLayer; the first layer of this network is another block")
     if feedback.shape != first.shape or feedback.source != readout.source:
         raise ValueError(
-            f"feedback from {feedback.source} to {feedback.shape} does not fit a body that sends {readout.source} and begins with "
-            f"neurons of shape {first.shape}"
+            f"feedback from {feedback.source} to {feedback.shape} does not fit a body that sends {readout.source} and begins "
+            f"with neurons of shape {first.shape}"
         )
     if delay < 1:
         raise ValueError(f"feedback_delay is {delay}; feedback takes at least 1 step")

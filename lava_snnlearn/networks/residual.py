@@ -1,7 +1,7 @@
 """Residual networks with an analogue shortcut: pre-activation blocks with batch norm, and normaliser-free ones.
 
-The shortcut carries currents, not spikes. On a chip it costs nothing: a sum of currents is linear, so every later population of a
-stage gets synapses from all earlier blocks of the stage.
+The shortcut carries currents, not spikes. On a chip it costs nothing: a sum of currents is linear, so every later population of
+a stage gets synapses from all earlier blocks of the stage.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ class NFBlock(nn.Module):
         alpha: weight of the branch.
     """
 
-    def __init__(self, source: Shape, channels: int, neuron: LIF, stride: int = 1, *, variance: float, alpha: float = 0.2) -> None:
+    def __init__(
+        self, source: Shape, channels: int, neuron: LIF, stride: int = 1, *, variance: float, alpha: float = 0.2
+    ) -> None:
         super().__init__()
         self.source, self.alpha = source, float(alpha)
         gain = spike_gain("sws")
@@ -108,11 +110,11 @@ def preact_resnet(
 ) -> Network:
     """A pre-activation residual network; the defaults are PreAct-ResNet-18 for CIFAR, which SLTT and DSR use.
 
-    Stem 3x3 convolution of the data; stages of ``blocks`` blocks with ``width`` channels, doubled (and the size halved) from stage
-    to stage; norm and neurons; global average; readout.
+    Stem 3x3 convolution of the data; stages of ``blocks`` blocks with ``width`` channels, doubled (and the size halved) from
+    stage to stage; norm and neurons; global average; readout.
 
     Args:
-        input_shape: (channels, height, width); height and width equal and divisible by 2^(stages - 1).
+        input_shape: (channels, height, width) with equal height and width.
         classes: readout channels. neuron: of all populations; default ``LIF()``.
         norm: "bn_step" (SLTT), "bn_time" (DSR, rate-BP, BPTT) or "none".
         options: steps, encoding, dropout of :class:`~lava_snnlearn.networks.network.Network`.
@@ -166,12 +168,9 @@ def _stages(input_shape: Shape, blocks: Sequence[int], width: int) -> list[tuple
     """(channels, stride) of every block."""
     counts = [whole_number("blocks", count) for count in blocks]
     if not counts or min(counts) < 1 or whole_number("width", width) < 1:
-        raise ValueError(f"blocks is {tuple(blocks)} and width {width}; each stage needs at least 1 block, and width at least 1")
-    reduction = 2 ** (len(counts) - 1)
-    if len(input_shape) != 3 or input_shape[1] != input_shape[2] or input_shape[1] % reduction:
         raise ValueError(
-            f"input_shape is {tuple(input_shape)}; {len(counts)} stages need square frames with a side divisible by {reduction}"
+            f"blocks is {tuple(blocks)} and width {width}; each stage needs at least 1 block, and width at least 1"
         )
-    return [
-        (width << stage, 2 if stage and not number else 1) for stage, count in enumerate(counts) for number in range(count)
-    ]
+    if len(input_shape) != 3 or input_shape[1] != input_shape[2]:
+        raise ValueError(f"input_shape is {tuple(input_shape)}; the global average at the end needs square frames (C, H, H)")
+    return [(width << stage, 2 if stage and not number else 1) for stage, count in enumerate(counts) for number in range(count)]

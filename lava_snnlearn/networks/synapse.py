@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_input, conv2d_weight
 
 from lava_snnlearn.checks import whole_number
 from lava_snnlearn.networks.norms import ScaledWeightStandardisation
-from lava_snnlearn.neurons.lif import LIF
 
 if TYPE_CHECKING:
     from lava_snnlearn.networks.walk import Walk
@@ -114,7 +114,9 @@ class Synapse(nn.Module):
             channels = (pooled[0], outputs) if transposed else (outputs, pooled[0])
             size = (*channels, kernel, kernel)
         if min(self.shape) < 1:
-            raise ValueError(f"a synapse from {self.source} (pool {self.pool}) with kernel {kernel} has no output: {self.shape}")
+            raise ValueError(
+                f"a synapse from {self.source} (pool {self.pool}) with kernel {kernel} has no output: {self.shape}"
+            )
         if standardise and (transposed or math.prod(size[1:]) < 2):
             what = "a transposed kernel" if transposed else f"{math.prod(size[1:])} input a neuron"
             raise ValueError(
@@ -130,11 +132,15 @@ class Synapse(nn.Module):
         if self.upsample > 1 and self.pool == 1 and len(self.source) == 3:
             return (self.source[0], self.source[1] * self.upsample, self.source[2] * self.upsample)
         if self.upsample != 1:
-            raise ValueError(f"upsample is {self.upsample}; it must be at least 1, needs maps, and cannot be joined with a pool")
+            raise ValueError(
+                f"upsample is {self.upsample}; it must be at least 1, needs maps, and cannot be joined with a pool"
+            )
         if self.pool == 1:
             return self.source
         if self.pool < 1 or len(self.source) != 3 or min(self.source[1:]) < self.pool:
-            raise ValueError(f"pool is {self.pool}; it needs a source (channels, height, width) at least as large, not {self.source}")
+            raise ValueError(
+                f"pool is {self.pool}; it needs a source (channels, height, width) at least as large, not {self.source}"
+            )
         return (self.source[0], self.source[1] // self.pool, self.source[2] // self.pool)
 
     @property
@@ -169,14 +175,18 @@ class Synapse(nn.Module):
         geometry = self.geometry
         if geometry is None:
             return grad.t() @ prepared.flatten(1)
-        if geometry.transposed:
-            # The transposed map's weight gradient is that of the convolution it transposes, with the roles exchanged.
-            return torch.nn.grad.conv2d_weight(
-                grad, tuple(self.weight.shape), prepared, stride=geometry.stride, padding=geometry.padding
-            )
-        return torch.nn.grad.conv2d_weight(
-            prepared, tuple(self.weight.shape), grad, stride=geometry.stride, padding=geometry.padding
-        )
+        # The transposed map's weight gradient is that of the convolution it transposes, with the roles exchanged.
+        image, error = (grad, prepared) if geometry.transposed else (prepared, grad)
+        return conv2d_weight(image, tuple(self.weight.shape), error, stride=geometry.stride, padding=geometry.padding)
+
+    def add_operand_gradient(self, leaf: Tensor, prepared: Tensor, grad: Tensor) -> None:
+        """Add :meth:`operand_gradient` to ``leaf.grad``; a dense product adds by itself, without memory of its own."""
+        if leaf.grad is None:
+            leaf.grad = self.operand_gradient(prepared, grad)
+        elif self.geometry is None:
+            leaf.grad.addmm_(grad.t(), prepared.flatten(1))
+        else:
+            leaf.grad += self.operand_gradient(prepared, grad)
 
     def input_gradient(self, like: Tensor, weight: Tensor, grad: Tensor) -> Tensor:
         """Gradient of :meth:`map`'s input, of the shape of ``like``."""
@@ -185,9 +195,7 @@ class Synapse(nn.Module):
             return (grad @ weight).view(like.shape)
         if geometry.transposed:
             return F.conv2d(grad, weight, None, geometry.stride, geometry.padding)
-        return torch.nn.grad.conv2d_input(
-            tuple(like.shape), weight, grad, stride=geometry.stride, padding=geometry.padding
-        )
+        return conv2d_input(tuple(like.shape), weight, grad, stride=geometry.stride, padding=geometry.padding)
 
     def current(self, x: Tensor) -> Tensor:
         """Synaptic current [..., *shape] for x [..., *source]."""

@@ -4,27 +4,34 @@ A network says what is connected to what; the walk computes it. :class:`Walk` go
 steps, keeps the state in between, and lets either the whole temporal gradient flow (``gradient="full"``) or none of it
 (``"instant"``). The trace engine, the rate engine and the conversion to fixed point are other walks through the same networks.
 
-Signals are [T, B, *shape]; a leading 1 stands for a signal that is the same at every step of the piece, so that what depends on a
-static input alone is computed once.
+Signals are [T, B, *shape]; a leading 1 stands for a signal that is the same at every step of the piece, so that what depends on
+a static input alone is computed once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lava_snnlearn.networks.event_products import sparse_linear, worthwhile
+from lava_snnlearn import distributed
+from lava_snnlearn.networks.event_products import bias_gradient, sparse_linear, worthwhile
 from lava_snnlearn.networks.layers import Neurons, Readout
 from lava_snnlearn.networks.synapse import Synapse
+from lava_snnlearn.neurons.lif import Drive
+from lava_snnlearn.neurons.surrogate import FUSED
 
 if TYPE_CHECKING:
     from lava_snnlearn.networks.network import Network
 
 State = dict[nn.Module, Tensor]
+
+PIECE, PIECE_STEPS = 1 << 18, 64
+"""Potentials (neurons x samples x steps), and steps at most, of a piece of time whose length the user leaves open: enough rows
+for efficient products, few enough that memory stays near that of a single step (measured by benchmarks/training_step.py)."""
 
 
 class Standpoint(NamedTuple):
@@ -47,8 +54,8 @@ class Walk:
         network: the network.
         signal: encoded input [T, B, *input shape]; see :meth:`Network.encode`.
         gradient: "full" or "instant".
-        leaves: whether there will be several backward passes. Standardised weights and the current of a static input are then cut
-            off and gather their gradients until :meth:`flush`.
+        leaves: whether there will be several backward passes. Standardised weights and the current of a static input are then
+            cut off and gather their gradients until :meth:`flush`.
     """
 
     def __init__(self, network: Network, signal: Tensor, *, gradient: str = "full", leaves: bool = False) -> None:
@@ -62,9 +69,12 @@ class Walk:
         self.membranes: State = {}
         self.past: State = {}
         self.data = self.signal
+        self.spikes: dict[int, Tensor] = {}
         self.length = 1
         self.elapsed = 0
-        self.updates_statistics = self.counts = True
+        self.updates_statistics = self.counts = self.adds = True
+        self.charged: State | None = None
+        self._sparse: bool | None = None
         self.fired = torch.zeros((), dtype=torch.float64)
         self.neurons = self.batch * sum(population.outputs for population in network.populations)
         self._cuts: dict[Synapse, tuple[Tensor, Tensor]] = {}
@@ -75,12 +85,31 @@ class Walk:
         self.length = length
         self.data = self.signal if self.static else self.signal[self.elapsed : self.elapsed + length]
         outputs = self.network.respond(self.data, self)
+        self.spikes = {}  # what the backward needs is kept by the graph
         self.elapsed += length
         return outputs if len(outputs) == length else outputs.expand(length, *outputs.shape[1:])
 
+    def length_of_piece(self, chunk: int | None, size: int = PIECE) -> int:
+        """``chunk``; where it is None, as many steps as hold about ``size`` potentials. The same in all processes of a
+        group.
+        """
+        if chunk is not None:
+            return chunk
+        samples = distributed.joined_count(self.batch) // distributed.world()
+        return max(1, min(PIECE_STEPS, size * self.batch // (self.neurons * max(samples, 1))))
+
     def pieces(self, chunk: int | None) -> Iterator[int]:
-        """Lengths of the pieces that lie ahead, at most ``chunk`` (None: all), and what the network's feedback allows."""
+        """Lengths of the pieces that lie ahead, at most ``chunk`` (None: all), and what the network's feedback allows.
+
+        Raises:
+            ValueError: several pieces under batch norm over time, which in training needs all steps at once.
+        """
         longest = min(self.steps if chunk is None else chunk, self.network.longest_piece)
+        if longest < self.steps and self.network.training and any(p.norm_name == "bn_time" for p in self.network.populations):
+            raise ValueError(
+                f"norm='bn_time' needs all {self.steps} steps at once, but a chunk or the network's feedback takes them "
+                f"{longest} at a time; use norm='bn_step', 'sws' or 'none'"
+            )
         while self.elapsed < self.steps:
             yield min(longest, self.steps - self.elapsed)
 
@@ -100,22 +129,29 @@ class Walk:
     def fire(self, population: nn.Module, current: Tensor, fresh: bool = False) -> Tensor:
         """Spikes [T, B, *shape] under a current; ``fresh``: nobody else reads the current."""
         assert isinstance(population, Neurons)
-        driven, amplitude, threshold = self._drive(population, current)
-        if population not in self.membranes and (start := population.neuron.drive(threshold).start):
-            self.membranes[population] = torch.full_like(driven[0], start)
+        drive, threshold = population.drive, population.level
+        driven = current + drive.bias if drive.bias else current
+        driven = driven * drive.gain if drive.gain != 1.0 else driven
+        if population not in self.membranes and drive.start:
+            self.membranes[population] = torch.full_like(driven[0], drive.start)
         if population.recurrent is not None:
-            spikes = self._fire_recurrent(population, driven, threshold)
+            spikes = self._fire_recurrent(population, driven, drive, threshold)
         else:
             static = len(driven) == 1
             donate = not static and (fresh or driven is not current)
-            spikes = self._integrate(population, driven[0] if static else driven, threshold, self.length if static else None, donate)
+            spikes = self._integrate(
+                population, driven[0] if static else driven, threshold, self.length if static else None, donate
+            )
         self._count(spikes)
-        mask = self.masks[population]
-        return self._valued(spikes, amplitude, mask)
+        sent = self._valued(population, spikes, drive.amplitude)
+        # A user's own kind of surrogate may send other values than 0 and 1.
+        if sent is spikes and type(population.neuron.surrogate) in FUSED:
+            self.spikes[id(sent)] = sent
+        return sent
 
     def read(self, readout: Readout, signal: Tensor) -> Tensor:
         """The readout of every step."""
-        return readout(signal)
+        return self._map(readout, signal) if self._keeps_spikes(readout, signal) else readout(signal)
 
     def recall(self, feedback: Synapse, delay: int) -> Tensor:
         """Spikes that the feedback's source sent ``delay`` steps before each step of this piece [length, B, *source]."""
@@ -131,17 +167,9 @@ class Walk:
 
     # How it is done.
 
-    def _drive(self, population: Neurons, current: Tensor) -> tuple[Tensor, float, float]:
-        """Current as it reaches the membrane, worth of a spike, threshold."""
-        threshold = population.neuron.threshold if population.threshold is None else float(population.threshold.detach())
-        drive = population.neuron.drive(threshold)
-        if drive.bias:
-            current = current + drive.bias
-        if drive.gain != 1.0:
-            current = current * drive.gain
-        return current, drive.amplitude, threshold
-
-    def _valued(self, spikes: Tensor, amplitude: float, mask: Tensor | None) -> Tensor:
+    def _valued(self, population: nn.Module, spikes: Tensor, amplitude: float) -> Tensor:
+        """What spikes are worth to those that hear them, the population itself included."""
+        mask = self.masks[population]
         if mask is not None:
             spikes = spikes * mask
         return spikes if amplitude == 1.0 else spikes * amplitude
@@ -150,9 +178,7 @@ class Walk:
         if self.counts:
             self.fired += spikes.detach().sum().double().cpu()
 
-    def _integrate(
-        self, population: Neurons, current: Tensor, threshold: float, steps: int | None, donate: bool
-    ) -> Tensor:
+    def _integrate(self, population: Neurons, current: Tensor, threshold: float, steps: int | None, donate: bool) -> Tensor:
         assert isinstance(population, nn.Module)
         found = population.integrate(
             current,
@@ -163,9 +189,11 @@ class Walk:
             donate=donate,
         )
         self.membranes[population] = found.membrane
+        if self.charged is not None and found.charged is not None:
+            self.charged[population] = found.charged[-1]
         return found.spike
 
-    def _fire_recurrent(self, population: Neurons, current: Tensor, threshold: float) -> Tensor:
+    def _fire_recurrent(self, population: Neurons, current: Tensor, drive: Drive, threshold: float) -> Tensor:
         """Step by step: each step's current holds the layer's own spikes of the step before."""
         assert isinstance(population, nn.Module)
         rows = []
@@ -173,9 +201,9 @@ class Walk:
             now = current[0 if len(current) == 1 else t]
             before = self.past.get(population)
             if before is not None:
-                now = now + self._recurrent_current(population, before)
+                now = now + drive.gain * self._recurrent_current(population, before)
             spike = self._integrate(population, now.unsqueeze(0), threshold, None, before is not None).squeeze(0)
-            self._remember_own(population, spike)
+            self._remember_own(population, self._valued(population, spike, drive.amplitude))
             rows.append(spike)
         return torch.stack(rows)
 
@@ -187,12 +215,29 @@ class Walk:
         self.past[population] = spike if self.gradient == "full" else spike.detach()
 
     def _map(self, synapse: Synapse, signal: Tensor) -> Tensor:
-        prepared, weight = synapse.prepare(signal), self.weight(synapse)
-        if signal is self.data and synapse.geometry is None and worthwhile(prepared):
+        weight = self.weight(synapse)
+        if self._keeps_spikes(synapse, signal):
+            flat = _SpikeMap.apply(signal.flatten(0, 1), weight, synapse.bias, synapse)
+            return flat.view(*signal.shape[: signal.dim() - len(synapse.source)], *synapse.shape)
+        prepared = synapse.prepare(signal)
+        if signal is self.data and self.has_events(synapse, prepared):
             flat = sparse_linear(prepared.flatten(1), weight, synapse.bias)
+        elif self.gradient == "instant" and torch.is_grad_enabled():
+            flat = OperandMap.apply(prepared, prepared.detach(), weight, synapse.bias, None, synapse, self.adds)
         else:
             flat = synapse.map(prepared, weight, synapse.bias)
         return flat.view(*signal.shape[: signal.dim() - len(synapse.source)], *synapse.shape)
+
+    def has_events(self, synapse: Synapse, prepared: Tensor) -> bool:
+        """Whether a dense map reads data so sparse that events are the faster way; the first piece of the walk decides."""
+        if self._sparse is None:
+            self._sparse = synapse.geometry is None and worthwhile(prepared)
+        return self._sparse and synapse.geometry is None
+
+    def _keeps_spikes(self, synapse: Synapse, signal: Tensor) -> bool:
+        """Whether a graph over time is better off with the 0/1 spikes in bytes than with what the map reads, in floats."""
+        kept = self.gradient == "full" and torch.is_grad_enabled() and id(signal) in self.spikes
+        return kept and synapse.pool == 1 and synapse.upsample == 1
 
     def weight(self, synapse: Synapse) -> Tensor:
         """The weight in effect; a trained standardised one is cut off where there will be several backward passes.
@@ -240,3 +285,66 @@ class Walk:
     def restore(self, state: Standpoint) -> None:
         """Go back to :meth:`standpoint`."""
         self.membranes, self.past, self.elapsed = dict(state.membranes), dict(state.past), state.elapsed
+
+
+class _SpikeMap(torch.autograd.Function):
+    """A synapse's map of 0/1 spikes, which are kept for the backward in a byte each."""
+
+    @staticmethod
+    def forward(ctx: Any, spikes: Tensor, weight: Tensor, bias: Tensor | None, synapse: Synapse) -> Tensor:
+        ctx.save_for_backward(spikes.to(torch.uint8), weight)
+        ctx.synapse = synapse
+        return synapse.map(synapse.prepare(spikes), weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        kept, weight = ctx.saved_tensors
+        synapse: Synapse = ctx.synapse
+        prepared = synapse.prepare(kept.to(grad.dtype))
+        down = for_weight = for_bias = None
+        if ctx.needs_input_grad[0]:
+            down = synapse.input_gradient(prepared, weight, grad)
+            down = down if synapse.input_gain == 1.0 else down * synapse.input_gain
+        if ctx.needs_input_grad[1]:
+            for_weight = synapse.operand_gradient(prepared, grad)
+        if ctx.needs_input_grad[2]:
+            for_bias = bias_gradient(grad, None)
+        return down, for_weight, for_bias, None
+
+
+class OperandMap(torch.autograd.Function):
+    """A synapse's map of x, whose weight gradient uses ``operand`` in place of x and whose bias gradient is weighted over time.
+
+    ``gains`` [steps] or None: x and the output have steps * B rows, time first. With ``adds`` the gradient of a weight that is
+    a leaf is added to ``.grad`` here: with a backward for every piece of time, a product that adds saves a third of autograd's
+    memory traffic. (Its sum is rounded otherwise than that of the products alone.)
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        operand: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        gains: Tensor | None,
+        synapse: Any,
+        adds: bool,
+    ) -> Tensor:
+        ctx.save_for_backward(operand, weight, gains)
+        ctx.synapse, ctx.leaf = synapse, weight if adds and weight.is_leaf else None
+        result: Tensor = synapse.map(x, weight, bias)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        operand, weight, gains = ctx.saved_tensors
+        synapse, for_weight = ctx.synapse, None
+        down = synapse.input_gradient(operand, weight, grad) if ctx.needs_input_grad[0] else None
+        if ctx.needs_input_grad[2]:
+            if ctx.leaf is None:
+                for_weight = synapse.operand_gradient(operand, grad)
+            else:
+                synapse.add_operand_gradient(ctx.leaf, operand, grad)
+        for_bias = bias_gradient(grad, gains) if ctx.needs_input_grad[3] else None
+        return down, None, for_weight, for_bias, None, None, None

@@ -33,12 +33,14 @@ class Integration(NamedTuple):
     """Result of :func:`integrate`.
 
     spike: [T, B, ...], 0 or 1, in the dtype of the current. membrane: [B, ...], v after the last step; detached with
-    gradient="instant". trace: [T, B, ...], detached; None unless asked for.
+    gradient="instant". trace: [T, B, ...], detached; None unless asked for. charged: u [T, B, ...], detached; None where it was
+    not kept for a backward of the kernels.
     """
 
     spike: Tensor
     membrane: Tensor
     trace: Tensor | None
+    charged: Tensor | None = None
 
 
 def integrate(
@@ -177,7 +179,7 @@ class _Integrate(torch.autograd.Function):
     """The kernels as one node of the graph, which keeps nothing but u."""
 
     @staticmethod
-    def forward(ctx: Any, current: Tensor, membrane: Tensor | None, plan: _Plan) -> tuple[Tensor, Tensor, Tensor | None]:
+    def forward(ctx: Any, current: Tensor, membrane: Tensor | None, plan: _Plan) -> tuple[Tensor | None, ...]:
         rows = as_rows(current, plan.length, plan.length if plan.static else None)
         own = rows.data_ptr() != current.data_ptr()  # a copy made here, which nobody else can read
         reusable = len(rows) == plan.length and (own or plan.donate) and not plan.static
@@ -186,14 +188,15 @@ class _Integrate(torch.autograd.Function):
         ctx.save_for_backward(charged)
         ctx.plan = plan
         ctx.set_materialize_grads(False)
-        fixed = [value for value in (None if plan.full else result.membrane, result.trace) if value is not None]
+        kept = charged.view(plan.shape_in_time)
+        fixed = [value for value in (None if plan.full else result.membrane, result.trace, kept) if value is not None]
         ctx.mark_non_differentiable(*fixed)
-        return result.spike, result.membrane, result.trace
+        return result.spike, result.membrane, result.trace, kept
 
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any, grad_spike: Tensor | None, grad_membrane: Tensor | None, _: None
+        ctx: Any, grad_spike: Tensor | None, grad_membrane: Tensor | None, *_: None
     ) -> tuple[Tensor, Tensor | None, None]:
         (charged,) = ctx.saved_tensors
         plan: _Plan = ctx.plan

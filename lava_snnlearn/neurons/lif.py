@@ -114,7 +114,8 @@ def step(neuron: LIF, membrane: Tensor | None, current: Tensor, threshold: float
 
 
 def run(neuron: LIF, current: Tensor, membrane: Tensor | None = None, threshold: float | None = None) -> NeuronState:
-    """All time steps of ``current`` [T, B, ...], from rest or from ``membrane`` [B, ...]; each field of the result is [T, B, ...].
+    """All time steps of ``current`` [T, B, ...], from rest or from ``membrane`` [B, ...]; each field of the result is [T, B,
+    ...].
 
     The plain reference of the fused kernels.
 

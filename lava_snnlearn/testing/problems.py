@@ -56,6 +56,7 @@ class ChainProblem:
         with torch.no_grad():
             for layer, (weight, bias) in zip([*network.spiking_layers, network.readout], values, strict=True):
                 layer.weight.copy_(torch.as_tensor(weight, dtype=torch.float64).reshape(layer.weight.shape))
+                assert layer.bias is not None
                 layer.bias.copy_(torch.as_tensor(bias, dtype=torch.float64).reshape(layer.bias.shape))
         return network
 

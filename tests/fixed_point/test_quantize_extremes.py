@@ -52,7 +52,7 @@ def test_coded_calibration_data_are_not_held_at_once(monkeypatch):
         sizes.append(len(part))
         return encode(part, *rest, **options)
 
-    monkeypatch.setattr("lava_snnlearn.fixed_point.quantize.encode", spy)
+    monkeypatch.setattr("lava_snnlearn.fixed_point.inputs.encode", spy)
     chip = quantize(network, input="current", calibration=x)
     assert sizes == [512, 512, 176]
     assert np.abs(chip.encode(x)).max() <= 8190

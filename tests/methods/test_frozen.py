@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lava_snnlearn.methods import BPTT, OTTT, SLTT
-from lava_snnlearn.methods.online_engine import _TracedMap
+from lava_snnlearn.networks.walk import OperandMap
 
 TRACES = [OTTT(update, *traces) for update in ("accumulate", "online") for traces in itertools.product((True, False), repeat=3)]
 METHODS = [BPTT(), BPTT(reduction="mean_logit"), SLTT(), SLTT(k=2), SLTT(k=2, rescale=True), *TRACES]
@@ -75,9 +75,10 @@ def test_the_traced_map_computes_only_the_gradients_asked_for(needed):
     class Context:
         saved_tensors = (torch.ones(2, 4), torch.ones(3, 4), torch.full((1,), 2.0))
         synapse = Counting()
-        needs_input_grad = (needed[0], False, needed[1], needed[2], False, False)
+        leaf = None
+        needs_input_grad = (needed[0], False, needed[1], needed[2], False, False, False)
 
-    found = _TracedMap.backward(Context, torch.ones(2, 3))
+    found = OperandMap.backward(Context, torch.ones(2, 3))
     assert tuple(value is not None for value in found) == Context.needs_input_grad
     assert Context.synapse.asked == [name for name, wanted in zip(("input", "weight"), needed, strict=False) if wanted]
     assert found[3] is None or found[3].tolist() == [4.0, 4.0, 4.0]

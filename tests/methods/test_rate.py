@@ -68,7 +68,9 @@ def test_r4_one_step_is_every_method(make_task, fill, norm):
 
 def numpy_rate_bp(task, neuron):
     """r, e and the backward of spec 4.1, one step at a time."""
-    modules = [(m.weight.detach().numpy(), m.bias.detach().numpy()) for m in [*task.network.spiking_layers, task.network.readout]]
+    modules = [
+        (m.weight.detach().numpy(), m.bias.detach().numpy()) for m in [*task.network.spiking_layers, task.network.readout]
+    ]
     x, steps, lam = task.x.numpy(), task.network.steps, 1 - neuron.leak
     rates, slopes, signal = [x.mean(0)], [], x
     for weight, bias in modules[:-1]:
@@ -203,12 +205,12 @@ def test_d4_one_threshold_gives_the_spikes_of_two_levels(name):
 def test_d1_rates_differ_from_mean_inputs_by_the_charge_left():
     current = np.random.default_rng(1).normal(0.5, 1.0, (20, 3, 30))
     neuron = DSRIF(threshold=1.25)
-    outputs, left = two_levels("if", current, 1.25, 0.5, 1.0, 1.0)
+    _, left = two_levels("if", current, 1.25, 0.5, 1.0, 1.0)
     found = OneLayer(neuron, current).outputs.mean(0)
     np.testing.assert_allclose(found, current.mean(0) - left / 20, rtol=0, atol=TOLERANCE)
     lif = DSRLIF(threshold=0.25)
     beta = math.exp(-0.05)
-    outputs, left = two_levels("lif", current, 0.25, 0.3, beta, 0.05)
+    _, left = two_levels("lif", current, 0.25, 0.3, beta, 0.05)
     k = beta ** np.arange(19, -1, -1.0)
     weighted = np.tensordot(k / k.sum(), OneLayer(lif, current).outputs, 1)
     expected = (1 - beta) / 0.05 * np.tensordot(k / k.sum(), current, 1) - left / (0.05 * k.sum())
@@ -265,7 +267,9 @@ def test_d3_backward_is_that_of_clamps_at_the_mean_inputs(make_task, fill, kind,
         for name in ("layers.0.threshold", "layers.1.threshold"):
             expected[name] = expected[name] / dt
     assert found.distance(expected) < TOLERANCE * max(np.abs(value).max() for value in expected.values())
-    assert all(np.abs(expected[f"layers.{index}.threshold"]) > 0 for index in (0, 1)), "some neurons are at the top of the clamp"
+    assert all(np.abs(expected[f"layers.{index}.threshold"]) > 0 for index in (0, 1)), (
+        "some neurons are at the top of the clamp"
+    )
 
 
 def test_official_scales(make_task, fill):

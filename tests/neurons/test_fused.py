@@ -83,6 +83,7 @@ def test_full_gradient_is_autograd_through_the_plain_run(surrogate, reset, detac
     assert 0.1 < float(found.spike.mean()) < 0.9
     assert torch.equal(found.spike, plain.spike)
     assert torch.equal(found.membrane, plain.membrane[-1])  # to the bit: no ties are needed to be avoided
+    assert found.charged is None or torch.equal(found.charged, plain.charged)
     for one, other in zip(gradients, expected, strict=True):
         same(one, other, dtype)
 
@@ -399,4 +400,4 @@ def test_refusals_of_the_leaky_sum(arguments, error, message):
 
 
 def test_the_result_is_a_named_tuple():
-    assert Integration._fields == ("spike", "membrane", "trace")
+    assert Integration._fields == ("spike", "membrane", "trace", "charged")

@@ -37,7 +37,7 @@ def both(neuron, current, membrane, arriving, for_membrane=None, **options):
 def assert_same(results, dtype):
     (found, gradients), (expected, reference) = results
     assert 0.1 < float(found.spike.mean()) < 0.9
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(found[:3], expected[:3], strict=True):
         assert (one is None and other is None) or torch.equal(one, other)
     for one, other in zip(gradients, reference, strict=True):
         if other is None:

@@ -9,17 +9,43 @@ from typing import Any
 import pytest
 import torch
 
-from lava_snnlearn.methods import BPTT, OTTT, SLTT
+from lava_snnlearn.methods import BPTT, DSR, METHODS, OTTT, SLTT, RateBP
 from lava_snnlearn.methods.base import StepResult
 from lava_snnlearn.networks import Network
 from lava_snnlearn.testing import check_method, methods
 
-SOUND = [BPTT(), BPTT(reduction="mean_logit"), SLTT(), SLTT(k=2, rescale=True), OTTT(), OTTT(update="online"), OTTT.official()]
+SOUND = [
+    BPTT(),
+    BPTT(reduction="mean_logit"),
+    BPTT(slots=2),
+    BPTT(chunk=3),
+    SLTT(),
+    SLTT(k=2, rescale=True),
+    OTTT(),
+    OTTT(update="online"),
+    OTTT.official(),
+    RateBP(),
+    RateBP(grad_scale=0.25),
+    DSR(),
+    DSR(neuron="lif"),
+    DSR(neuron="lif", official=True),
+]
 
 
-@pytest.mark.parametrize("method", SOUND, ids=lambda method: f"{method.name}-{method.optimiser_every}-{method.engine}")
+def label(method):
+    """Its name, and the options that are not the defaults."""
+    usual = type(method)()
+    pairs = {field.name: getattr(method, field.name) for field in dataclasses.fields(method)}
+    return " ".join([method.name, *(f"{name}={value}" for name, value in pairs.items() if value != getattr(usual, name))])
+
+
+@pytest.mark.parametrize("method", SOUND, ids=label)
 def test_every_method_of_the_library_passes(method):
     check_method(method)
+
+
+def test_no_method_is_left_out():
+    assert {type(method) for method in SOUND} == set(METHODS.values())
 
 
 def test_more_seeds_than_one(monkeypatch):
@@ -130,6 +156,17 @@ class StepsUnasked(Faulty):
         return super().gradients(network, x, y)
 
 
+class ChunkMatters(Faulty):
+    def after(self, network, result):
+        network.readout.bias.grad += 1e-9 * (self.chunk or 0)
+        return result
+
+
+class LossOfTheLastChunk(Faulty):
+    def after(self, network, result):
+        return result._replace(loss=result.loss + 1e-9 * (self.chunk or 0))
+
+
 class Unseeded(Faulty):
     count = 0
 
@@ -170,7 +207,7 @@ FAULTS = {
     InfiniteGradient: ("result", "readout.bias is not finite"),
     TensorLoss: ("result", "Tensor, not a float"),
     Overwrites: ("gradients_add_up", "what .grad held before"),
-    MeanOutputs: ("outputs_are_the_forward", "network(x).sum(0)"),
+    MeanOutputs: ("outputs_are_the_forward", "network.readout.collect(network(x))"),
     Doubled: ("one_step_is_bptt", "off by"),
     FalseClaim: ("closed_forms", "two steps, reset detached"),
     TakesEverything: ("bad_batches_are_refused", "an empty batch is accepted"),
@@ -178,6 +215,8 @@ FAULTS = {
     MovesWeights: ("parameters_and_mode_are_left_alone", "readout.bias was changed"),
     LeavesEvalMode: ("parameters_and_mode_are_left_alone", "layers.0"),
     StepsUnasked: ("optimiser_has_its_turn", "called 1 times, expected 0"),
+    ChunkMatters: ("chunks_do_not_matter", "chunk=2 against chunk=1, a static frame: the gradient of readout.bias"),
+    LossOfTheLastChunk: ("chunks_do_not_matter", "chunk=2 against chunk=1, a static frame: loss or outputs"),
     Unseeded: ("same_seed_same_bits", "readout.bias"),
     Ascends: ("loss_falls", "the loss went from"),
     HiddenState: ("resumed_run_has_the_same_bits", "uninterrupted"),
