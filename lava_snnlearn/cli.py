@@ -280,8 +280,8 @@ def _options(pairs: list[str]) -> tuple[tuple[str, Any], ...]:
 
 
 def _layers(text: str) -> tuple[int, ...] | str:
-    """Sizes of dense layers; a text with letters is a conv net or a name, and is read where the data are known."""
-    if any(letter.isalpha() for letter in text):
+    """Sizes of dense layers; a text with letters and no comma is a conv net or a name, read where the data are known."""
+    if "," not in text and any(letter.isalpha() for letter in text):
         return text
     try:
         return tuple(int(part) for part in text.split(","))

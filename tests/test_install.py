@@ -58,7 +58,7 @@ def files_of_checkout():
     names = set()
     for installed, folder in FOLDERS.items():
         for path in (ROOT / folder).rglob("*"):
-            if path.is_file() and path.suffix != ".pyc":
+            if path.is_file() and "__pycache__" not in path.parts:
                 names.add(f"{installed}/{path.relative_to(ROOT / folder).as_posix()}")
     return names
 

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 METHODS: dict[str, type[Any]] = {"bptt": BPTT, "dsr": DSR, "ottt": OTTT, "rate_bp": RateBP, "sltt": SLTT}
-"""Methods that classify samples with any :class:`~lava_snnlearn.networks.Network`; SAB labels steps, with networks of its own."""
+"""Methods that classify samples with any :class:`~lava_snnlearn.networks.Network`; SAB labels steps, with its own kind."""
 
 
 def get(name: str, **options: Any) -> Method:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 DENSITY = 0.2
-"""Below this share of values that are not zero, divided by the threads that the dense product has, events are the faster way."""
+"""Below this share of values that are not zero, divided by the threads of the dense product, events are faster."""
 SIZE = 1 << 14
 """Inputs with fewer values are not worth the look."""
 

@@ -1,4 +1,4 @@
-"""Digits, 64-128-128-10, T = 6: every method to the specification's accuracy (section 10), also in 8 bits."""
+"""Digits, 64-128-128-10: every method to the specification's accuracy (section 10), also in 8 bits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import lava_snnlearn as snn
-from lava_snnlearn.methods import BPTT, OTTT, SLTT, Method
+from lava_snnlearn.methods import BPTT, DSR, OTTT, SLTT, Method, RateBP
 from lava_snnlearn.training import accuracy
 
 pytestmark = pytest.mark.learning
@@ -21,6 +21,9 @@ CASES = {  # method, epochs, bar for the mean of the seeds
     "ottt, online": (OTTT(update="online"), 12, 0.96),
     "sltt": (SLTT(), 30, 0.96),
     "sltt, k = 2": (SLTT(k=2), 30, 0.94),
+    "rate-bp": (RateBP(), 12, 0.96),
+    "dsr, if": (DSR(), 12, 0.96),
+    "dsr, lif": (DSR(neuron="lif"), 12, 0.96),
 }
 
 
