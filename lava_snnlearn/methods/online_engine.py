@@ -225,7 +225,7 @@ class TraceWalk(Walk):
         if known is not None and known[2] == lam:
             return known[1]
         trace = leaky_sum(signal.detach(), lam, self.heard.get(synapse))
-        self.heard[synapse] = trace[-1]
+        self.heard[synapse] = trace[-1].clone()
         return trace
 
     def _prepared_trace(self, synapse: Synapse, signal: Tensor, prepared: Tensor) -> Tensor:
@@ -238,7 +238,7 @@ class TraceWalk(Walk):
             return synapse.prepare(self._trace(synapse, signal))
         heard = prepared.detach().view(self.length, self.batch, *prepared.shape[1:])
         trace = leaky_sum(heard, self._lam(synapse), self.heard.get(synapse))
-        self.heard[synapse] = trace[-1]
+        self.heard[synapse] = trace[-1].clone()
         return trace.flatten(0, 1)
 
     def _lam(self, synapse: Synapse) -> float:
@@ -271,11 +271,12 @@ class TraceWalk(Walk):
             trace=self.traces.get(population) if lam is not None else None,
             threshold=threshold,
             donate=donate,
+            once=True,
         )
         self.membranes[population] = found.membrane
         if found.trace is not None:
             self.piece[population] = found.trace
-            self.traces[population] = found.trace[-1]
+            self.traces[population] = found.trace[-1].clone()  # a view would keep the whole piece
         return found.spike
 
     def _recurrent_current(self, population: Neurons, before: Tensor) -> Tensor:

@@ -187,6 +187,7 @@ class Walk:
             gradient=self.gradient,
             threshold=threshold,
             donate=donate,
+            once=self.leaves,
         )
         self.membranes[population] = found.membrane
         if self.charged is not None and found.charged is not None:

@@ -55,6 +55,7 @@ def integrate(
     trace: Tensor | None = None,
     threshold: float | None = None,
     donate: bool = False,
+    once: bool = False,
 ) -> Integration:
     """Run ``neuron`` through all time steps of ``current``; differentiable with respect to ``current`` (and ``membrane``).
 
@@ -69,6 +70,7 @@ def integrate(
         trace_lam: also return the presynaptic trace a[t] = trace_lam a[t-1] + s[t].
         trace: a before the first step, [B, ...]; None is 0.
         threshold: stands in for ``neuron.threshold`` (a trained one). It gets no gradient.
+        once: the graph will be walked back once only (no ``retain_graph``): an instant gradient may then take u's memory.
         donate: nobody else reads ``current``, and its memory may be overwritten with u, which saves [T, B, ...] numbers.
 
     Raises:
@@ -80,6 +82,7 @@ def integrate(
     length, shape = extent(current, steps)
     known_name("gradient", gradient, GRADIENTS)
     flag("donate", donate)
+    flag("once", once)
     same_kind("membrane", membrane, shape, current)
     same_kind("trace", trace, shape, current)
     if trace_lam is not None:
@@ -107,6 +110,7 @@ def integrate(
         traced=trace_lam is not None,
         trace=trace,
         donate=donate,
+        once=once,
     )
     through_time = plan.full and membrane is not None and membrane.requires_grad
     if torch.is_grad_enabled() and (current.requires_grad or through_time):
@@ -151,6 +155,7 @@ class _Plan:
     traced: bool
     trace: Tensor | None
     donate: bool
+    once: bool
 
     @property
     def shape_in_time(self) -> tuple[int, ...]:
@@ -201,7 +206,10 @@ class _Integrate(torch.autograd.Function):
         (charged,) = ctx.saved_tensors
         plan: _Plan = ctx.plan
         arriving = charged.new_zeros((1, charged.shape[-1])) if grad_spike is None else as_rows(grad_spike, plan.length)
-        grad = plan.kernels.empty((1 if plan.static else plan.length, charged.shape[-1]), charged)
+        # A gradient of a single row is a sum, which starts at 0 before u has been read.
+        reuse = plan.once and not plan.full and not plan.static and plan.length > 1
+        rows = 1 if plan.static else plan.length
+        grad = charged if reuse else plan.kernels.empty((rows, charged.shape[-1]), charged)
         before = None
         if plan.full:
             later = _state(grad_membrane, charged)

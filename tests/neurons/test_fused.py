@@ -399,5 +399,19 @@ def test_refusals_of_the_leaky_sum(arguments, error, message):
         leaky_sum(*arguments)
 
 
+@pytest.mark.parametrize("steps", [1, T], ids=["one step", "steps"])
+@pytest.mark.parametrize("static", [False, True], ids=["dynamic", "static"])
+@pytest.mark.parametrize("gradient", ["full", "instant"])
+def test_a_graph_walked_back_once_gives_the_same(gradient, static, steps):
+    source = normal(*([] if static else [steps]), B, N, mean=0.4)
+    results = []
+    for once in (False, True):
+        current = source.clone().requires_grad_()
+        found = integrate(LIF(), current, steps=steps if static else None, gradient=gradient, once=once)
+        found.spike.backward(normal(steps, B, N, seed=2))
+        results.append((found.spike, found.membrane, current.grad))
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+
+
 def test_the_result_is_a_named_tuple():
     assert Integration._fields == ("spike", "membrane", "trace", "charged")
