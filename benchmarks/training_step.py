@@ -28,8 +28,10 @@ import numpy as np
 from peers import problem, set_up
 from peers.client import Worker, WorkerError, machine, peak_bytes
 
-RESULTS = Path(__file__).parent / "results" / "training_step.md"
+RESULTS = Path(__file__).parent / "results"
 TOLERANCE = 1e-4
+LENGTHS = {"mlp": (10, 50, 100), "conv": (10,)}
+"""Numbers of time steps; long conv runs of all candidates side by side do not fit into 24 GB."""
 BASE = "linear operations alone"
 
 
@@ -99,11 +101,11 @@ class Measured:
     seconds: list[float] = field(default_factory=list)
 
 
-def settings(quick: bool, nets: list[str], lengths: list[int]) -> list[Setting]:
+def settings(quick: bool, nets: list[str], lengths: list[int] | None) -> list[Setting]:
     """All tables of these nets and numbers of steps, or one small one."""
     if quick:
         return [Setting("mlp", "new frames", 4, 16)]
-    return [Setting(net, inputs, steps, 128) for net in nets for inputs in problem.INPUTS for steps in lengths]
+    return [Setting(net, inputs, steps, 128) for net in nets for inputs in problem.INPUTS for steps in lengths or LENGTHS[net]]
 
 
 def contenders(quick: bool) -> list[Contender]:
@@ -194,17 +196,18 @@ def main() -> None:
     """Measure and print; --write keeps the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="only what is installed beside the library, one small setting")
-    parser.add_argument("--write", action="store_true", help=f"write the tables to benchmarks/results/{RESULTS.name}")
+    parser.add_argument("--write", action="store_true", help="write the tables to benchmarks/results/training_step_NET.md")
     parser.add_argument("--rounds", type=int, help="rounds per setting (default 7; 2 with --quick)")
     parser.add_argument("--nets", nargs="+", choices=problem.NETS, default=list(problem.NETS), help="only these networks")
-    parser.add_argument("--steps", nargs="+", type=int, default=[10, 50, 100], help="only these numbers of time steps")
+    parser.add_argument("--steps", nargs="+", type=int, help="numbers of time steps (default: mlp 10, 50, 100; conv 10)")
     options = parser.parse_args()
     rounds = options.rounds or (2 if options.quick else 7)
     entrants = contenders(options.quick)
     command = shlex.join(["python", "benchmarks/training_step.py", *sys.argv[1:]])
     failed: list[str] = []
-    text = [f"{machine()}; one thread; {rounds} interleaved rounds. Command: `{command}`"]
-    print(text[0])
+    head = f"{machine()}; one thread; {rounds} interleaved rounds. Command: `{command}`"
+    text = {net: [head] for net in options.nets}
+    print(head)
     for setting in settings(options.quick, options.nets, options.steps):
         title = f"## {setting.net}, {setting.inputs}, T = {setting.steps}, batch {setting.batch}"
         results = measure(setting, entrants, rounds)
@@ -215,10 +218,10 @@ def main() -> None:
         ]
         part = ["", title, "", *table(entrants, results)]
         print("\n".join(part), flush=True)
-        text += part
-    if options.write:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text("\n".join(text) + "\n")
+        text.setdefault(setting.net, [head]).extend(part)
+        if options.write:
+            RESULTS.mkdir(exist_ok=True)
+            (RESULTS / f"training_step_{setting.net}.md").write_text("\n".join(text[setting.net]) + "\n")
     if failed:  # a peer may be missing, what is installed beside the library may not
         sys.exit("\n".join(failed))
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 State = dict[nn.Module, Tensor]
 
-PIECE, PIECE_STEPS = 1 << 18, 64
+PIECE, PIECE_STEPS = 1 << 17, 64
 """Potentials (neurons x samples x steps), and steps at most, of a piece of time whose length the user leaves open: enough rows
 for efficient products, few enough that memory stays near that of a single step (measured by benchmarks/training_step.py)."""
 

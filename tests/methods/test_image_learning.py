@@ -1,4 +1,4 @@
-"""Learning on images and events where the data folder is at hand (CI): a conv net on 10,000 Fashion-MNIST samples, N-MNIST folds.
+"""Learning where the data folder is at hand (CI): a conv net on 10,000 samples of Fashion-MNIST, a fold of N-MNIST.
 
 Accuracies of full runs are in benchmarks/results/accuracy.md.
 """
