@@ -225,7 +225,7 @@ class TraceWalk(Walk):
         if known is not None and known[2] == lam:
             return known[1]
         trace = leaky_sum(signal.detach(), lam, self.heard.get(synapse))
-        self.heard[synapse] = trace[-1].clone()
+        self.heard[synapse] = _last(trace)
         return trace
 
     def _prepared_trace(self, synapse: Synapse, signal: Tensor, prepared: Tensor) -> Tensor:
@@ -238,7 +238,7 @@ class TraceWalk(Walk):
             return synapse.prepare(self._trace(synapse, signal))
         heard = prepared.detach().view(self.length, self.batch, *prepared.shape[1:])
         trace = leaky_sum(heard, self._lam(synapse), self.heard.get(synapse))
-        self.heard[synapse] = trace[-1].clone()
+        self.heard[synapse] = _last(trace)
         return trace.flatten(0, 1)
 
     def _lam(self, synapse: Synapse) -> float:
@@ -276,7 +276,7 @@ class TraceWalk(Walk):
         self.membranes[population] = found.membrane
         if found.trace is not None:
             self.piece[population] = found.trace
-            self.traces[population] = found.trace[-1].clone()  # a view would keep the whole piece
+            self.traces[population] = _last(found.trace)
         return found.spike
 
     def _recurrent_current(self, population: Neurons, before: Tensor) -> Tensor:
@@ -290,6 +290,11 @@ class TraceWalk(Walk):
         before = self.past_traces.get(population)
         sent = spike.detach()
         self.past_traces[population] = sent if before is None else population.neuron.lam * before + sent
+
+
+def _last(trace: Tensor) -> Tensor:
+    """The last step of a piece, whose memory must not keep the whole piece."""
+    return trace[0] if len(trace) == 1 else trace[-1].clone()
 
 
 def _untraced(network: Network, options: TraceOptions) -> set[nn.Module]:

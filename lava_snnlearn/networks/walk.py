@@ -96,6 +96,7 @@ class Walk:
         if chunk is not None:
             return chunk
         samples = distributed.joined_count(self.batch) // distributed.world()
+        size *= 2 if self.static else 1  # a static frame leaves room: it is one row, and nobody follows its trace
         return max(1, min(PIECE_STEPS, size * self.batch // (self.neurons * max(samples, 1))))
 
     def pieces(self, chunk: int | None) -> Iterator[int]:
