@@ -216,9 +216,10 @@ class _Steps:
     @torch.no_grad()
     def _advance(self, state: object, count: int) -> object:
         self._go(state)
-        self.walk.counts = False
+        self.walk.counts = self.walk.reads = False
         for _ in range(count):
             self._step()
+        self.walk.reads = True
         return self.walk.standpoint()
 
     def _record(self, state: object) -> tuple[object, object]:

@@ -72,7 +72,7 @@ class Walk:
         self.spikes: dict[int, Tensor] = {}
         self.length = 1
         self.elapsed = 0
-        self.updates_statistics = self.counts = self.adds = True
+        self.updates_statistics = self.counts = self.adds = self.reads = True
         self.charged: State | None = None
         self._sparse: bool | None = None
         self.fired = torch.zeros((), dtype=torch.float64)
@@ -151,7 +151,9 @@ class Walk:
         return sent
 
     def read(self, readout: Readout, signal: Tensor) -> Tensor:
-        """The readout of every step."""
+        """The readout of every step; empty where nobody wants it."""
+        if not self.reads:
+            return signal.new_empty(self.length, 0)
         return self._map(readout, signal) if self._keeps_spikes(readout, signal) else readout(signal)
 
     def recall(self, feedback: Synapse, delay: int) -> Tensor:
