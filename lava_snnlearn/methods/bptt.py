@@ -124,7 +124,7 @@ class BPTT:
         return StepResult(loss.item(), network.readout.collect(outputs.detach()), walk.spike_rate())
 
     def _piece(self, walk: Walk) -> int | None:
-        if self.chunk is None and _has_norm_over_time(walk.network):
+        if self.chunk is None and walk.network.needs_all_steps:
             return None
         return walk.length_of_piece(self.chunk, PIECE)
 
@@ -140,12 +140,8 @@ class BPTT:
         return StepResult(float(steps.loss), steps.answer, walk.spike_rate())
 
 
-def _has_norm_over_time(network: Network) -> bool:
-    return network.training and any(population.norm_name == "bn_time" for population in network.populations)
-
-
 def _refuse_norm_over_time(network: Network, option: str) -> None:
-    if _has_norm_over_time(network):
+    if network.needs_all_steps:
         raise ValueError(
             f"norm='bn_time' needs all steps at once, which {option} takes apart; use norm='bn_step', 'sws' or 'none'"
         )

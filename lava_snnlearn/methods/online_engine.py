@@ -104,7 +104,7 @@ def run_online(
 
 def refuse_norm_over_time(network: Network) -> None:
     """Raise ValueError for a norm that needs the whole sequence, which an online method never has."""
-    if network.training and any(population.norm_name == "bn_time" for population in network.populations):
+    if network.needs_all_steps:
         raise ValueError(
             "norm='bn_time' needs the whole sequence; train with BPTT or a rate-based method, or use norm='bn_step' or 'sws' "
             "with online methods"

@@ -57,11 +57,10 @@ def run_rate(
         raise ValueError(
             "rate-based methods have no gradient for recurrent connections; train this network with BPTT, SLTT or OTTT"
         )
-    whole = network.training and any(population.norm_name == "bn_time" for population in network.populations)
     with torch.no_grad():
         walk = RateWalk(network, signal, weights.to(signal.device, signal.dtype))
         answer: Tensor | None = None
-        for length in walk.pieces(None if whole else walk.length_of_piece(chunk)):
+        for length in walk.pieces(None if network.needs_all_steps else walk.length_of_piece(chunk)):
             answer = network.readout.collect(walk.advance(length), answer)
         assert answer is not None
     outputs = _RatePass(network, walk, fire).outputs

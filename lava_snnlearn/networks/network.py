@@ -102,6 +102,11 @@ class Network(nn.Module):
         return [layer for layer in self.layers if isinstance(layer, SpikingLayer)]
 
     @property
+    def needs_all_steps(self) -> bool:
+        """Whether a norm takes its statistics over the whole sequence, as batch norm over time does in training."""
+        return self.training and any(population.norm_name == "bn_time" for population in self.populations)
+
+    @property
     def longest_piece(self) -> int:
         """Steps that can be walked over at once: feedback must not be asked for before it was sent."""
         return self.feedback_delay if self.feedback is not None else self.steps

@@ -23,7 +23,28 @@ from lava_snnlearn.neurons.dsr import readout_leak
 from lava_snnlearn.neurons.lif import LIF
 
 
-class PreActBlock(nn.Module):
+class _Block(nn.Module):
+    """What both blocks do: neurons, convolution, neurons, convolution, beside a shortcut of x or of the first spikes."""
+
+    fire1: Population
+    conv1: Synapse
+    fire2: Population
+    conv2: Synapse
+    shortcut: Synapse | None
+
+    @property
+    def shape(self) -> Shape:
+        """(C, H, W) of the output."""
+        return self.conv2.shape
+
+    def _parts(self, x: Any, walk: Walk) -> tuple[Any, Any]:
+        """Shortcut and branch, which the block adds."""
+        spikes = self.fire1.respond(x, walk)
+        kept = x if self.shortcut is None else walk.synapse(self.shortcut, spikes)
+        return kept, walk.synapse(self.conv2, self.fire2.respond(walk.synapse(self.conv1, spikes), walk))
+
+
+class PreActBlock(_Block):
     """x' = shortcut + conv2(n2(conv1(s))), s = n1(x), with norm and neurons n1, n2 in front of the convolutions.
 
     The shortcut is x itself, or a 1x1 convolution of s where size or channels change (He et al. 2016).
@@ -45,19 +66,13 @@ class PreActBlock(nn.Module):
         changes = stride != 1 or channels != source[0]
         self.shortcut = Synapse(source, channels, kernel=1, stride=stride, bias=False) if changes else None
 
-    @property
-    def shape(self) -> Shape:
-        """(C, H, W) of the output."""
-        return self.conv2.shape
-
     def respond(self, x: Any, walk: Walk) -> Any:
         """Analogue output for an analogue input."""
-        spikes = self.fire1.respond(x, walk)
-        kept = x if self.shortcut is None else walk.synapse(self.shortcut, spikes)
-        return kept + walk.synapse(self.conv2, self.fire2.respond(walk.synapse(self.conv1, spikes), walk))
+        kept, branch = self._parts(x, walk)
+        return kept + branch
 
 
-class NFBlock(nn.Module):
+class NFBlock(_Block):
     """x' = shortcut + alpha gain conv2(n2(conv1(s))), s = n1(x / beta), with standardised weights and no other norm.
 
     ``gain`` is a trained scalar that starts at 0; beta is the deviation that x is expected to have, sqrt of ``variance``. In a
@@ -80,21 +95,14 @@ class NFBlock(nn.Module):
         self.fire2 = Population(self.conv1.shape, neuron)
         self.conv2 = Synapse(self.conv1.shape, channels, kernel=3, standardise=True, input_gain=gain)
         self.gain = nn.Parameter(torch.zeros(()))
-        self.shortcut: Synapse | None = None
+        self.shortcut = None
         if stride != 1 or channels != source[0]:
             self.shortcut = Synapse(source, channels, kernel=1, stride=stride, standardise=True, input_gain=gain)
         self.variance = (1.0 if self.shortcut is not None else variance) + self.alpha**2
 
-    @property
-    def shape(self) -> Shape:
-        """(C, H, W) of the output."""
-        return self.conv2.shape
-
     def respond(self, x: Any, walk: Walk) -> Any:
         """Analogue output for an analogue input."""
-        spikes = self.fire1.respond(x, walk)
-        kept = x if self.shortcut is None else walk.synapse(self.shortcut, spikes)
-        branch = walk.synapse(self.conv2, self.fire2.respond(walk.synapse(self.conv1, spikes), walk))
+        kept, branch = self._parts(x, walk)
         return kept + branch * (self.alpha * self.gain)
 
 

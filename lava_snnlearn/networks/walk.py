@@ -106,7 +106,7 @@ class Walk:
             ValueError: several pieces under batch norm over time, which in training needs all steps at once.
         """
         longest = min(self.steps if chunk is None else chunk, self.network.longest_piece)
-        if longest < self.steps and self.network.training and any(p.norm_name == "bn_time" for p in self.network.populations):
+        if longest < self.steps and self.network.needs_all_steps:
             raise ValueError(
                 f"norm='bn_time' needs all {self.steps} steps at once, but a chunk or the network's feedback takes them "
                 f"{longest} at a time; use norm='bn_step', 'sws' or 'none'"
