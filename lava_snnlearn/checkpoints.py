@@ -26,7 +26,8 @@ CHECKPOINT, METRICS, CONFIG, WEIGHTS = "checkpoint.h5", "metrics.csv", "config.j
 @dataclass(frozen=True)
 class EpochMetrics:
     """One row of metrics.csv. Losses and accuracies are means over samples; spike_rate is spikes per neuron and step;
-    valid_accuracy is NaN without a validation split; seconds is wall time."""
+    valid_accuracy is NaN without a validation split; seconds is wall time; ``diagnostics`` are means over samples of what the
+    method tells of itself, columns of their own in the table."""
 
     epoch: int
     train_loss: float
@@ -35,6 +36,7 @@ class EpochMetrics:
     spike_rate: float
     learning_rate: float
     seconds: float
+    diagnostics: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -48,6 +50,7 @@ class RunState:
     seen: int = 0
     spikes: float = 0.0
     seconds: float = 0.0
+    diagnostics: dict[str, float] = field(default_factory=dict)
     rows: list[EpochMetrics] = field(default_factory=list)
     best_epoch: int | None = None
     best_accuracy: float = -1.0
@@ -205,12 +208,14 @@ def read_weights(path: str | PathLike[str], network: nn.Module) -> None:
     load_weights(network, read_tree(path, content="weights"), str(path))
 
 
-def write_table(path: str | PathLike[str], columns: Sequence[str], rows: Sequence[Any]) -> None:
-    """Write dataclass instances as CSV with these columns; read by anything."""
+def write_table(path: str | PathLike[str], columns: Sequence[str], rows: Sequence[EpochMetrics]) -> None:
+    """Write rows as CSV with these columns, fields or diagnostics; read by anything."""
     table = io.StringIO()
     writer = csv.DictWriter(table, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(dataclasses.asdict(row) for row in rows)
+    for row in rows:
+        values = dataclasses.asdict(row) | row.diagnostics
+        writer.writerow({column: values.get(column, "") for column in columns})
     write_text(path, table.getvalue())
 
 
@@ -266,7 +271,8 @@ class RunFolder:
 
     def save_metrics(self, rows: Sequence[EpochMetrics]) -> None:
         """Write metrics.csv."""
-        columns = [column.name for column in dataclasses.fields(EpochMetrics)]
+        columns = [column.name for column in dataclasses.fields(EpochMetrics) if column.name != "diagnostics"]
+        columns += rows[-1].diagnostics if rows else ()
         self._on_first(lambda path: write_table(path / METRICS, columns, rows))
 
     def save_weights(self, network: nn.Module) -> None:

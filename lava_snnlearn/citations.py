@@ -32,6 +32,14 @@ _PAPERS: Mapping[str, str] = {
         "C. Yu, L. Liu, G. Wang, E. Li, A. Wang. Advancing training efficiency of deep spiking neural networks through "
         "rate-based backpropagation. Advances in Neural Information Processing Systems 37, 2024."
     ),
+    "xiao2021": (
+        "M. Xiao, Q. Meng, Z. Zhang, Y. Wang, Z. Lin. Training feedback spiking neural networks by implicit differentiation on "
+        "the equilibrium state. Advances in Neural Information Processing Systems 34, 2021."
+    ),
+    "xiao2023": (
+        "M. Xiao, Q. Meng, Z. Zhang, Y. Wang, Z. Lin. SPIDE: a purely spike-based method for training feedback spiking neural "
+        "networks. Neural Networks 161, 9-24, 2023."
+    ),
     "gruslys2016": (
         "A. Gruslys, R. Munos, I. Danihelka, M. Lanctot, A. Graves. Memory-efficient backpropagation through time. "
         "Advances in Neural Information Processing Systems 29, 2016."
@@ -51,10 +59,12 @@ _PAPERS: Mapping[str, str] = {
 _CITED: Mapping[str, tuple[str, ...]] = {
     "bptt": ("werbos1990", "neftci2019", "gruslys2016"),
     "dsr": ("meng2022",),
+    "ide": ("xiao2021",),
     "ottt": ("xiao2022", "qiao2019"),
     "rate_bp": ("yu2024",),
     "sab": ("ke2018",),
     "sltt": ("meng2023",),
+    "spide": ("xiao2023", "xiao2021"),
 }
 _PLATFORM = ("davies2018",)
 

@@ -24,7 +24,7 @@ from lava_snnlearn.data.batches import Augmentation, augmented, check_augmentati
 from lava_snnlearn.data.dataset import Dataset, Split
 from lava_snnlearn.distributed import Share
 from lava_snnlearn.methods.base import Method, StepResult, check_method
-from lava_snnlearn.networks.network import Network
+from lava_snnlearn.networks.classifier import Classifier
 from lava_snnlearn.progress import Progress
 
 OPTIMISERS = ("adam", "sgd")
@@ -77,7 +77,7 @@ class Trainer:
 
     def __init__(
         self,
-        network: Network,
+        network: Classifier,
         method: Method,
         data: Dataset,
         *,
@@ -94,7 +94,7 @@ class Trainer:
         progress: bool = True,
         device: str = "cpu",
     ) -> None:
-        instance_of("network", network, Network, "build one, e.g. snn.networks.mlp([64, 128, 10])")
+        instance_of("network", network, Classifier, "build one, e.g. snn.networks.mlp([64, 128, 10])")
         check_method(method)
         instance_of("data", data, Dataset, 'pass a Dataset, e.g. snn.data.load("digits")')
         rate = method.preset.learning_rate if learning_rate is None else learning_rate
@@ -201,7 +201,7 @@ class Trainer:
             "steps": self.network.steps,
             "encoding": self.network.encoding,
             "dropout": self.network.dropout,
-            "dtype": str(self.network.readout.weight.dtype),
+            "dtype": str(self.network.like.dtype),
             "data": self.data.name,
             "data_sha256": self._data_digest,
             "epochs": self.epochs,
@@ -236,6 +236,7 @@ class Trainer:
 
     def _run(self, state: RunState, optimiser: torch.optim.Optimizer) -> History:
         distributed.take_from_first(self.network.state_dict().values())
+        self._constrain()
         batches = math.ceil(len(self.data.train) / self.batch_size)
         done = state.epoch * batches + state.batch
         with Progress(self.epochs * batches, done, self.show_progress and distributed.is_first()) as bar:
@@ -260,7 +261,7 @@ class Trainer:
         for number in range(state.batch, len(starts)):
             begin = time.perf_counter()
             chosen = np.sort(order[starts[number] : starts[number] + self.batch_size])
-            loss, correct, spikes = self._batch(optimiser, chosen)
+            (loss, correct, spikes), diagnostics = self._batch(optimiser, chosen)
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss became {loss}", state.epoch, number)
             state.batch = number + 1
@@ -268,6 +269,8 @@ class Trainer:
             state.correct += int(correct)
             state.seen += len(chosen)
             state.spikes += spikes
+            for name, value in diagnostics.items():
+                state.diagnostics[name] = state.diagnostics.get(name, 0.0) + value
             state.seconds += time.perf_counter() - begin
             bar.advance(state.loss / state.seen, state.correct / state.seen, state.spikes / state.seen)
             # The loss is that before the update, so it says nothing about weights that this update broke.
@@ -276,14 +279,17 @@ class Trainer:
             if self.checkpoint_batches is not None and state.batch % self.checkpoint_batches == 0:
                 self._save(state, optimiser)
 
-    def _batch(self, optimiser: torch.optim.Optimizer, chosen: np.ndarray) -> list[float]:
-        """Train on these samples; their losses, correct answers and spike rates, summed over samples of all processes."""
+    def _batch(self, optimiser: torch.optim.Optimizer, chosen: np.ndarray) -> tuple[list[float], dict[str, float]]:
+        """Train on these samples; their losses, correct answers and spike rates, and the method's own diagnostics, summed over
+        samples of all processes."""
         share = distributed.share_of(len(chosen))
         with distributed.working_on(share):
             x, y = self._tensors(self.data.train, chosen, share)
             result = self._step(optimiser, x, y, share)
         correct = int((result.outputs.argmax(1) == y).sum())
-        return distributed.joined_sum([result.loss * len(y), correct, result.spike_rate * len(y)])
+        own = [value * len(y) for value in result.diagnostics.values()]
+        sums = distributed.joined_sum([result.loss * len(y), correct, result.spike_rate * len(y), *own])
+        return sums[:3], dict(zip(result.diagnostics, sums[3:], strict=True))
 
     def _diverged(self, what: str, epoch: int, number: int) -> FloatingPointError:
         kept = self._folder.has_checkpoint()
@@ -296,6 +302,7 @@ class Trainer:
         def update() -> None:
             distributed.join_gradients(self.network.parameters(), share.weight)
             optimiser.step()
+            self._constrain()
             optimiser.zero_grad()
 
         optimiser.zero_grad()
@@ -304,6 +311,12 @@ class Trainer:
         result = self.method.gradients(self.network, x, y)
         update()
         return result
+
+    def _constrain(self) -> None:
+        """Let the method bring the weights back within its bounds, where it has any."""
+        constrain = getattr(self.method, "constrain", None)
+        if constrain is not None:
+            constrain(self.network)
 
     def _valid_accuracy(self) -> float:
         """Each process answers its part of the validation split; NaN if there is none."""
@@ -325,6 +338,7 @@ class Trainer:
             spike_rate=state.spikes / state.seen,
             learning_rate=self._rate(state.epoch),
             seconds=state.seconds,
+            diagnostics={name: total / state.seen for name, total in state.diagnostics.items()},
         )
         state.rows.append(row)
         # Among equals the later epoch: it was trained at a lower learning rate.
@@ -333,6 +347,7 @@ class Trainer:
             state.best_weights = checkpoints.to_tree(self.network.state_dict())
         state.epoch, state.batch = state.epoch + 1, 0
         state.loss, state.correct, state.seen, state.spikes, state.seconds = 0.0, 0, 0, 0.0, 0.0
+        state.diagnostics = {}
         self._save(state, optimiser)
 
     def _save(self, state: RunState, optimiser: torch.optim.Optimizer) -> None:
@@ -348,16 +363,16 @@ class Trainer:
         y = torch.from_numpy(split.y[mine]).to(self.device)
         # A function of the user's own draws what it would in one process only if it gets all samples.
         whole = self.augment is not None and not isinstance(self.augment, PerSample)
-        x = inputs(split.x[chosen if whole else mine], self.device, self.network.readout.weight.dtype)
+        x = inputs(split.x[chosen if whole else mine], self.device, self.network.like.dtype)
         if self.augment is not None:
             x = augmented(self.augment, x, self.data.shape)
         return (x.narrow(x.dim() - 2, share.first, len(mine)) if whole else x), y
 
 
-def predictions(network: Network, split: Split, batch_size: int = 512) -> np.ndarray:
+def predictions(network: Classifier, split: Split, batch_size: int = 512) -> np.ndarray:
     """Predicted classes of a split, int64 [N], in eval mode; batches are smaller where samples are large."""
     size = max(1, min(batch_size, _VALUES_AT_ONCE // max(1, math.prod(split.x.shape[1:]))))
-    weight = network.readout.weight
+    weight = network.like
     parts = [
         network.predict(inputs(split.x[at : at + size], weight.device, weight.dtype)).cpu().numpy()
         for at in range(0, len(split), size)
@@ -365,7 +380,7 @@ def predictions(network: Network, split: Split, batch_size: int = 512) -> np.nda
     return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 
-def accuracy(network: Network, split: Split) -> float:
+def accuracy(network: Classifier, split: Split) -> float:
     """Fraction of a split that the network classifies correctly.
 
     Raises:
@@ -387,7 +402,7 @@ def _check_numbers(rate: float, weight_decay: float, **counts: int) -> None:
             raise ValueError(f"{name} is {number}; it must be finite and >= 0")
 
 
-def _check_fit(network: Network, data: Dataset, batch_size: int) -> None:
+def _check_fit(network: Classifier, data: Dataset, batch_size: int) -> None:
     if data.features != network.inputs or data.classes != network.classes:
         raise ValueError(
             f"data set {data.name!r} has {data.features} features and {data.classes} classes, the network has "
@@ -406,7 +421,7 @@ def _check_fit(network: Network, data: Dataset, batch_size: int) -> None:
         )
     # Torch would refuse this batch as well, but only after all others of the first epoch.
     norms = ("bn_step", "bn_time") if network.steps == 1 else ("bn_step",)
-    found = [layer.norm_name for layer in network.spiking_layers if layer.norm_name in norms]
+    found = [norm for norm in network.batch_norms if norm in norms]
     if found and len(data.train) % batch_size == 1 % batch_size:
         raise ValueError(
             f"batch_size {batch_size} leaves a batch of one sample ({len(data.train)} in all), and norm={found[0]!r} cannot "

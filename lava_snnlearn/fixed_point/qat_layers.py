@@ -226,8 +226,8 @@ class ChipLayer(_ChipNeurons, _OnGrid, SpikingLayer):
         """Itself."""
         return self
 
-    def respond(self, signal: Any, walk: Walk, extra: Any = None) -> Any:
-        """As in SpikingLayer.
+    def respond(self, signal: Any, walk: Walk, extra: Any = None, behind_norm: bool = False) -> Any:
+        """As in SpikingLayer; norms are part of the weights here, and feedback joins behind them.
 
         Raises:
             LimitError: the host's current is more than a chip holds.

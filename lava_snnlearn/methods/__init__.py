@@ -9,18 +9,22 @@ from lava_snnlearn.checks import known_name
 from lava_snnlearn.methods.base import Loss, Method, Preset, StepResult
 from lava_snnlearn.methods.bptt import BPTT
 from lava_snnlearn.methods.dsr import DSR
+from lava_snnlearn.methods.ide import IDE
 from lava_snnlearn.methods.ottt import OTTT
 from lava_snnlearn.methods.rate_bp import RateBP
 from lava_snnlearn.methods.sab import SAB, SequenceResult
 from lava_snnlearn.methods.sltt import SLTT
+from lava_snnlearn.methods.spide import SPIDE
 
 __all__ = [
     "BPTT",
     "DSR",
+    "IDE",
     "METHODS",
     "OTTT",
     "SAB",
     "SLTT",
+    "SPIDE",
     "Loss",
     "Method",
     "Preset",
@@ -30,12 +34,20 @@ __all__ = [
     "get",
 ]
 
-METHODS: dict[str, type[Any]] = {"bptt": BPTT, "dsr": DSR, "ottt": OTTT, "rate_bp": RateBP, "sltt": SLTT}
+METHODS: dict[str, type[Any]] = {
+    "bptt": BPTT,
+    "dsr": DSR,
+    "ide": IDE,
+    "ottt": OTTT,
+    "rate_bp": RateBP,
+    "sltt": SLTT,
+    "spide": SPIDE,
+}
 """Methods that classify samples with any :class:`~lava_snnlearn.networks.Network`; SAB labels steps, with its own kind."""
 
 
 def get(name: str, **options: Any) -> Method:
-    """A method by name ("bptt", "dsr", "ottt", "rate_bp", "sltt") with its options.
+    """A method by name (a key of :data:`METHODS`) with its options.
 
     Raises:
         UnknownNameError: unknown method or option; the message gives the nearest valid one.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -20,21 +21,23 @@ TARGETS = ("one_hot", "ones")
 
 class StepResult(NamedTuple):
     """What one batch gave. ``loss``: float. ``outputs``: readout summed over time, detached [B, classes]. ``spike_rate``:
-    spikes per neuron and step, float."""
+    spikes per neuron and step, float. ``diagnostics``: further means over the batch's samples, which the Trainer logs."""
 
     loss: float
     outputs: Tensor
     spike_rate: float
+    diagnostics: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings of the network that a method was published with (online_and_bptt spec, sections 1.3, 2.2, 10)."""
+    """Settings of the network that a method was published with. ``feedback``: whether it is a feedback network."""
 
     neuron: LIF = field(default_factory=LIF)
     norm: str = "sws"
     steps: int = 6
     learning_rate: float = 0.1
+    feedback: bool = False
 
 
 class Method(Protocol):
@@ -45,6 +48,8 @@ class Method(Protocol):
 
     A method may also have an attribute ``engine``: the one of ``lava_snnlearn.testing.problems.ENGINES`` whose closed forms its
     gradients equal, or another name or None if there is none; ``lava_snnlearn.testing.check_method`` then holds it to them.
+    A method with a function ``constrain(network)`` keeps weights within bounds: it is called before the first batch and after
+    each step of the optimiser.
     """
 
     @property

@@ -1,7 +1,8 @@
 """Network builders."""
 
 from lava_snnlearn.networks.attentive import AttentiveNetwork
-from lava_snnlearn.networks.convolutional import alexnet_f, cifarnet_f, conv_net, vgg
+from lava_snnlearn.networks.convolutional import ALEXNET_F, CIFARNET_F, alexnet_f, cifarnet_f, conv_net, vgg
+from lava_snnlearn.networks.feedback import feedback_net
 from lava_snnlearn.networks.layers import Population, Readout, SpikingLayer
 from lava_snnlearn.networks.mlp import mlp
 from lava_snnlearn.networks.network import Network, Simulation
@@ -10,6 +11,8 @@ from lava_snnlearn.networks.residual import NFBlock, PreActBlock, nf_resnet, pre
 from lava_snnlearn.networks.synapse import Synapse
 
 __all__ = [
+    "ALEXNET_F",
+    "CIFARNET_F",
     "NORMS",
     "AttentiveNetwork",
     "NFBlock",
@@ -23,6 +26,7 @@ __all__ = [
     "alexnet_f",
     "cifarnet_f",
     "conv_net",
+    "feedback_net",
     "mlp",
     "nf_resnet",
     "preact_resnet",

@@ -47,6 +47,7 @@ def conv_net(
     width: float = 1.0,
     feedback: Synapse | None = None,
     feedback_delay: int = 1,
+    feedback_joins: str = "before_norm",
 ) -> Network:
     """A network from a text of layers separated by "-".
 
@@ -65,8 +66,8 @@ def conv_net(
         layers: see above, e.g. "16C3-P2-32C3-P2-128".
         classes: readout channels.
         neuron: parameters of all neurons; default ``LIF()``.
-        norm, steps, encoding, dropout, feedback, feedback_delay: see :class:`~lava_snnlearn.networks.layers.SpikingLayer` and
-            :class:`~lava_snnlearn.networks.network.Network`.
+        norm, steps, encoding, dropout, feedback, feedback_delay, feedback_joins: see
+            :class:`~lava_snnlearn.networks.layers.SpikingLayer` and :class:`~lava_snnlearn.networks.network.Network`.
         width: factor on all numbers of channels and neurons.
 
     Raises:
@@ -77,7 +78,14 @@ def conv_net(
     body = [SpikingLayer(neuron=cell, norm=norm, first=index == 0, **options) for index, options in enumerate(plan.layers)]
     readout = Readout(plan.shape, classes, spike_gain(norm), pool=plan.pool, leak=readout_leak(cell))
     return Network(
-        body, readout, steps=steps, encoding=encoding, dropout=dropout, feedback=feedback, feedback_delay=feedback_delay
+        body,
+        readout,
+        steps=steps,
+        encoding=encoding,
+        dropout=dropout,
+        feedback=feedback,
+        feedback_delay=feedback_delay,
+        feedback_joins=feedback_joins,
     )
 
 
@@ -154,7 +162,8 @@ def vgg(
 def alexnet_f(input_shape: Shape = (3, 32, 32), classes: int = 10, neuron: LIF | None = None, **options: Any) -> Network:
     """AlexNet-F of IDE (Xiao et al. 2021): five convolutions and a transposed one back from the last maps to the first.
 
-    ``options`` are those of :func:`conv_net`. Here it is trained through time (BPTT, SLTT, OTTT).
+    ``options`` are those of :func:`conv_net`. Trained through time (BPTT, SLTT, OTTT); for IDE and SPIDE build it with
+    ``feedback_net(input_shape, ALEXNET_F, classes)``.
     """
     return _feedback_net(ALEXNET_F, input_shape, classes, neuron, options)
 
@@ -166,6 +175,25 @@ def cifarnet_f(input_shape: Shape = (3, 32, 32), classes: int = 10, neuron: LIF 
 
 def _feedback_net(text: str, input_shape: Shape, classes: int, neuron: LIF | None, options: dict[str, Any]) -> Network:
     plan = _read(as_shape("input_shape", input_shape), text, options.get("width", 1.0))
-    feedback = Synapse(plan.shape, plan.layers[0]["outputs"], kernel=3, stride=2, transposed=True, bias=False)
+    first = SpikingLayer(neuron=LIF(), **plan.layers[0])
+    feedback = feedback_synapse(plan.shape, first.shape)
     nn.init.normal_(feedback.weight, std=0.1 / math.sqrt(9 * plan.shape[0]))
     return conv_net(input_shape, text, classes, neuron, feedback=feedback, **options)
+
+
+def feedback_synapse(source: Shape, target: Shape, kernel: int = 3) -> Synapse:
+    """The synapse from the last neurons back to the first: dense, a convolution, or a transposed one to larger maps.
+
+    Raises:
+        ValueError: neurons and maps, or maps whose sides are no multiples of the source's.
+    """
+    if len(source) == 1 and len(target) == 1:
+        return Synapse(source, target[0], bias=False)
+    if len(source) == 3 and len(target) == 3:
+        factor = target[1] // source[1]
+        if factor >= 1 and target[1:] == (factor * source[1], factor * source[2]):
+            return Synapse(source, target[0], kernel=kernel, stride=factor, transposed=factor > 1, bias=False)
+    raise ValueError(
+        f"feedback from {source} to {target} is not possible: both must be dense, or maps whose sides in the first layer are "
+        "whole multiples of those in the last"
+    )

@@ -150,12 +150,15 @@ class SpikingLayer(Synapse, Neurons):
             self.recurrent = nn.Parameter(torch.empty(self.outputs, self.outputs))
             nn.init.normal_(self.recurrent, std=0.2 / math.sqrt(self.outputs))
 
-    def respond(self, signal: Any, walk: Walk, extra: Any = None) -> Any:
-        """Spikes for a signal [T, B, *source]; ``extra`` is added to the synaptic current (feedback)."""
+    def respond(self, signal: Any, walk: Walk, extra: Any = None, behind_norm: bool = False) -> Any:
+        """Spikes for a signal [T, B, *source]; ``extra`` (feedback) is added to the synaptic current, or behind its norm."""
         current = walk.synapse(self, signal)
-        if extra is not None:
+        if extra is not None and not behind_norm:
             current = current + extra
-        return walk.fire(self, walk.normalise(self, current), fresh=True)
+        current = walk.normalise(self, current)
+        if extra is not None and behind_norm:
+            current = current + extra
+        return walk.fire(self, current, fresh=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Input current for x [..., *source], one step [B, ...] or all [T, B, ...]."""

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from lava_snnlearn import distributed
-from lava_snnlearn.checks import known_name, real_number, tensor, whole_number
-from lava_snnlearn.data.encoders import ENCODINGS, encode
+from lava_snnlearn.checks import known_name, whole_number
+from lava_snnlearn.networks.classifier import Classifier
 from lava_snnlearn.networks.layers import Neurons, Readout, SpikingLayer
 from lava_snnlearn.networks.synapse import Shape, Synapse
 from lava_snnlearn.networks.walk import Walk
 from lava_snnlearn.neurons.lif import NeuronState, run
 
 PREDICT_STEPS = 32
-"""Steps that ``predict`` walks over at a time, so that long samples need no more memory than short ones."""
+"""Steps that ``answer`` walks over at a time, so that long samples need no more memory than short ones."""
+FEEDBACK_JOINS = ("before_norm", "behind_norm")
 
 
 class Simulation(NamedTuple):
@@ -28,7 +29,7 @@ class Simulation(NamedTuple):
     layers: list[NeuronState]
 
 
-class Network(nn.Module):
+class Network(Classifier):
     """Spiking layers or blocks and a readout, simulated for ``steps`` time steps from rest.
 
     Args:
@@ -41,10 +42,12 @@ class Network(nn.Module):
         feedback: a synapse from the last spikes of the body to the current of its first layer.
         feedback_delay: steps that feedback takes, at least 1. Networks with a delay of the body's depth or more ("pipelined")
             can be put on a chip, where every layer takes a step.
+        feedback_joins: whether the first layer's norm takes the sum of its own current and the feedback ("before_norm"), or the
+            feedback is added behind it ("behind_norm", as in IDE).
 
     Raises:
         ValueError: steps < 1, dropout outside [0, 1), layers that do not fit. TypeError: steps not whole, dropout no number.
-        UnknownNameError: an unknown encoding.
+        UnknownNameError: an unknown encoding, or way in which the feedback joins.
     """
 
     def __init__(
@@ -57,21 +60,16 @@ class Network(nn.Module):
         dropout: float = 0.0,
         feedback: Synapse | None = None,
         feedback_delay: int = 1,
+        feedback_joins: str = "before_norm",
     ) -> None:
-        super().__init__()
-        steps = whole_number("steps", steps)
-        if steps < 1:
-            raise ValueError(f"steps is {steps}; a network needs at least 1 time step")
-        real_number("dropout", dropout)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout is {dropout}; it must lie in [0, 1)")
+        super().__init__(steps=steps, encoding=encoding, dropout=dropout)
         self.layers = nn.ModuleList(layers)
         self.readout = readout
-        self.steps, self.encoding, self.dropout = steps, known_name("encoding", encoding, ENCODINGS), float(dropout)
         if not self.populations:
             raise ValueError("a network needs at least one spiking layer")
         _check_chain(layers, readout)
         self.feedback, self.feedback_delay = feedback, whole_number("feedback_delay", feedback_delay)
+        self.feedback_joins = known_name("feedback_joins", feedback_joins, FEEDBACK_JOINS)
         if feedback is not None:
             _check_feedback(layers, readout, feedback, self.feedback_delay)
 
@@ -82,14 +80,14 @@ class Network(nn.Module):
         return shape
 
     @property
-    def inputs(self) -> int:
-        """Number of input channels."""
-        return math.prod(self.input_shape)
-
-    @property
     def classes(self) -> int:
         """Number of readout channels."""
         return self.readout.outputs
+
+    @property
+    def like(self) -> Tensor:
+        """The readout's weight."""
+        return self.readout.weight
 
     @property
     def populations(self) -> list[Any]:
@@ -102,6 +100,11 @@ class Network(nn.Module):
         return [layer for layer in self.layers if isinstance(layer, SpikingLayer)]
 
     @property
+    def batch_norms(self) -> list[str]:
+        """Norms of the layers of a plain chain that take statistics of a batch."""
+        return [layer.norm_name for layer in self.spiking_layers if layer.batch_norm is not None]
+
+    @property
     def needs_all_steps(self) -> bool:
         """Whether a norm takes its statistics over the whole sequence, as batch norm over time does in training."""
         return self.training and any(population.norm_name == "bn_time" for population in self.populations)
@@ -110,47 +113,6 @@ class Network(nn.Module):
     def longest_piece(self) -> int:
         """Steps that can be walked over at once: feedback must not be asked for before it was sent."""
         return self.feedback_delay if self.feedback is not None else self.steps
-
-    def encode(self, x: Tensor) -> Tensor:
-        """Time-first input [T, B, *input_shape] of x, checked for shape, dtype, NaN and infinity.
-
-        x is [B, n] (static), [T, B, n], or either with n in the form of the input shape. A static sample under the direct code
-        is spread over time as a view. Random codes draw from torch's generator in training mode and from a fixed seed in eval
-        mode.
-
-        Raises:
-            ValueError: another shape or dtype than the network's, NaN or infinity. TypeError: x is no tensor.
-        """
-        tensor("input", x)
-        shape = self.input_shape
-        if len(shape) == 3 and x.dim() in (4, 5) and tuple(x.shape[-3:]) == shape:
-            x = x.flatten(-3)
-        if x.dim() not in (2, 3) or x.shape[-1] != self.inputs or (x.dim() == 3 and x.shape[0] != self.steps):
-            raise ValueError(
-                f"input has shape {tuple(x.shape)}; this network takes [batch, {self.inputs}] or "
-                f"[{self.steps} (time), batch, {self.inputs}]. Flatten images with x.reshape(len(x), -1)."
-            )
-        if not x.is_floating_point():
-            raise ValueError(f"input has dtype {x.dtype}; pass floats (x.float()), spikes as 0.0 and 1.0")
-        if x.dtype != self.readout.weight.dtype:
-            raise ValueError(
-                f"input has dtype {x.dtype}, the weights have {self.readout.weight.dtype}; convert one of them with .to"
-            )
-        # The extremes are NaN where any value is, and they take no memory, unlike a mask of the whole input.
-        if x.numel() and not bool(torch.isfinite(torch.stack(torch.aminmax(x))).all()):
-            raise ValueError("input holds NaN or infinite values; clean or drop these samples")
-        if x.dim() == 2:
-            x = self._spread(x)
-        return x if len(shape) == 1 else x.unflatten(-1, shape)
-
-    def _spread(self, x: Tensor) -> Tensor:
-        if self.encoding == "rate" and self.training:
-            # Codes of a joined batch draw for all of it, so that the draws do not depend on the number of processes.
-            draws = distributed.draw(
-                lambda n: torch.rand((self.steps, n, x.shape[1]), dtype=x.dtype, device=x.device), len(x), 1
-            )
-            return encode(x, self.steps, self.encoding, draws=draws)
-        return encode(x, self.steps, self.encoding, seed=0)
 
     def dropout_masks(self, batch: int) -> list[Tensor | None]:
         """One mask [B, *shape] a population, already divided by the keep rate; None outside of training or without dropout."""
@@ -173,7 +135,10 @@ class Network(nn.Module):
         if self.feedback is not None:
             extra = walk.synapse(self.feedback, walk.recall(self.feedback, self.feedback_delay))
         for index, layer in enumerate(self.layers):
-            signal = layer.respond(signal, walk) if index or extra is None else layer.respond(signal, walk, extra)
+            if index or extra is None:
+                signal = layer.respond(signal, walk)
+            else:
+                signal = layer.respond(signal, walk, extra, self.feedback_joins == "behind_norm")
         if self.feedback is not None:
             walk.remember(self.feedback, signal)
         return walk.read(self.readout, signal)
@@ -204,10 +169,6 @@ class Network(nn.Module):
             return total
         finally:
             self.train(was_training)
-
-    def predict(self, x: Tensor) -> Tensor:
-        """Class of each sample, int64 [B], in eval mode."""
-        return self.answer(x).argmax(1)
 
 
 class _Recording(Walk):

@@ -2,6 +2,7 @@
 
 from lava_snnlearn.neurons.backends import BACKENDS, backend, set_backend
 from lava_snnlearn.neurons.dsr import DSRIF, DSRLIF
+from lava_snnlearn.neurons.feedback import FeedbackLIF
 from lava_snnlearn.neurons.fused import Integration, integrate, leaky_sum
 from lava_snnlearn.neurons.lif import IF, LIF, RESETS, NeuronState, run, step
 from lava_snnlearn.neurons.rates import RateState, RateSums, rate_integrate
@@ -15,6 +16,7 @@ __all__ = [
     "LIF",
     "RESETS",
     "SURROGATES",
+    "FeedbackLIF",
     "Integration",
     "NeuronState",
     "RateState",

@@ -14,6 +14,7 @@ import math
 from dataclasses import dataclass, field
 
 from lava_snnlearn.checks import real_number
+from lava_snnlearn.neurons.feedback import FeedbackLIF
 from lava_snnlearn.neurons.lif import LIF, Drive
 
 
@@ -100,5 +101,5 @@ class DSRLIF(DSRNeuron):
 
 
 def readout_leak(neuron: LIF) -> float:
-    """Leak of a readout behind these neurons: DSR's LIF is read with the weights exp(-(T-1-t) dt/tau) of its mean."""
-    return neuron.leak if isinstance(neuron, DSRLIF) else 0.0
+    """Leak of a readout behind these neurons: those of DSR, IDE and SPIDE are read as lam^(T-1-t) weighs them."""
+    return neuron.leak if isinstance(neuron, (DSRLIF, FeedbackLIF)) else 0.0
