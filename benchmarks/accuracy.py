@@ -10,6 +10,14 @@ nmnist   12C5s2-32C3s2-128-10        N-MNIST (the subset of 1,100 recordings whe
                                      0.5, batch 64, lr 0.05, 15 epochs, 5-fold cross-validation: mean and minimum of the folds
 =======  ==========================  ==========================================================================================
 
+Feedback networks at equilibrium, IF neurons:
+
+===============  =================  ==========================================================================================
+digits_feedback  64-100(F100)-10    T = 30, batch 64, 30 epochs, seeds 0-2
+mnist_feedback   784-400(F400)-10   T = 30, dropout 0.2, lr 0.05, weight decay 5e-4, 20 epochs, seed 0
+fashion_feedback 784-400(F400)-10   T = 5, dropout 0.2, lr 0.05, weight decay 5e-4, 100 epochs, seed 0
+===============  =================  ==========================================================================================
+
 SGD 0.9, lr 0.1 cosine, batch 128 where nothing else is said; each method with its published neuron, norm and T; 8-bit weights.
 
     python benchmarks/accuracy.py [--quick] [--data digits mnist] [--method OTTT SLTT] [--write]
@@ -42,7 +50,10 @@ METHODS = {
     "rate-BP": snn.methods.RateBP(),
     "DSR IF": snn.methods.DSR(),
     "DSR LIF": snn.methods.DSR(neuron="lif"),
+    "IDE": snn.methods.IDE(),
+    "SPIDE": snn.methods.SPIDE(),
 }
+FEEDFORWARD = tuple(name for name, method in METHODS.items() if not method.preset.feedback)
 RESULTS = Path(__file__).parent / "results" / "accuracy.md"
 HEAD = [
     "| data | network | method | float mean | float min | fixed 8 bit mean | same prediction | training s |",
@@ -59,8 +70,9 @@ class Task:
     epochs: int
     seeds: tuple[int, ...] = (0,)
     folds: int = 0
-    methods: tuple[str, ...] = tuple(METHODS)
+    methods: tuple[str, ...] = FEEDFORWARD
     options: tuple[tuple[str, float], ...] = ()
+    data: str | None = None
 
 
 def _dense(*sizes: int) -> Callable[[snn.methods.Preset], snn.networks.Network]:
@@ -69,6 +81,10 @@ def _dense(*sizes: int) -> Callable[[snn.methods.Preset], snn.networks.Network]:
 
 def _conv(shape: tuple[int, int, int], text: str, steps: int) -> Callable[[snn.methods.Preset], snn.networks.Network]:
     return lambda preset: snn.networks.conv_net(shape, text, 10, preset.neuron, norm=preset.norm, steps=steps)
+
+
+def _feedback(inputs: int, size: int, steps: int, dropout: float = 0.0) -> Callable[[snn.methods.Preset], snn.networks.Network]:
+    return lambda preset: snn.networks.feedback_net(inputs, (size,), 10, preset.neuron, steps=steps, dropout=dropout)
 
 
 def _events(preset: snn.methods.Preset) -> snn.networks.Network:
@@ -93,6 +109,31 @@ TASKS = {
         methods=("BPTT", "OTTT accumulate", "SLTT"),
         options=(("batch_size", 64), ("learning_rate", 0.05)),
     ),
+    "digits_feedback": Task(
+        "64-100(F100)-10",
+        _feedback(64, 100, 30),
+        30,
+        seeds=(0, 1, 2),
+        methods=("IDE", "SPIDE"),
+        options=(("batch_size", 64), ("learning_rate", 0.1)),
+        data="digits",
+    ),
+    "mnist_feedback": Task(
+        "784-400(F400)-10, T=30",
+        _feedback(784, 400, 30, 0.2),
+        20,
+        methods=("IDE",),
+        options=(("learning_rate", 0.05), ("weight_decay", 5e-4)),
+        data="mnist",
+    ),
+    "fashion_feedback": Task(
+        "784-400(F400)-10, T=5",
+        _feedback(784, 400, 5, 0.2),
+        100,
+        methods=("IDE",),
+        options=(("learning_rate", 0.05), ("weight_decay", 5e-4)),
+        data="fashion",
+    ),
 }
 
 
@@ -115,7 +156,7 @@ def table(name: str, quick: bool, chosen: list[str] | None) -> list[str]:
     """Markdown rows for a data set."""
     task = TASKS[name]
     options = {"steps": 10} if name == "nmnist" else {}
-    data = snn.data.load(name, valid=0.0, train_size=1000 if quick else None, **options)
+    data = snn.data.load(task.data or name, valid=0.0, train_size=1000 if quick else None, **options)
     epochs, seeds = (1, (0,)) if quick else (task.epochs, task.seeds)
     sets = snn.data.k_folds(data, task.folds) if task.folds else [data]
     rows = []

@@ -1,10 +1,12 @@
 """Time and peak memory of a training step against the number of time steps T, for every method of the library.
 
-MLP 784-800-10, batch 128, new dense float32 frames at every step, one thread; time is the median of the repetitions, memory
+Two networks, batch 128, one thread: MLP 784-800-10 with new dense float32 frames at every step; and the feedback network
+784-400(F400)-10 with the same frame at every step, trained through time or at its equilibrium (30 solver steps at most, or
+T_B = 100 backward steps in spikes). Time is the median of the repetitions, memory
 the peak of one step in a process of its own above network and batch (benchmarks/peers/client.py, peak_bytes). A point whose
 memory, extrapolated from the last one, would not fit into what is free is left out.
 
-    python benchmarks/cost_in_time.py [--quick] [--write]
+    python benchmarks/cost_in_time.py [--net mlp feedback] [--quick] [--write]
 """
 
 from __future__ import annotations
@@ -23,15 +25,26 @@ from peers import problem
 from peers.client import Worker, machine, peak_bytes
 
 RESULTS = Path(__file__).parent / "results"
-METHODS: dict[str, tuple[str, dict[str, Any]]] = {
-    "BPTT": ("BPTT", {}),
-    "BPTT, 50 slots": ("BPTT", {"slots": 50}),
-    "OTTT": ("OTTT", {}),
-    "SLTT": ("SLTT", {}),
-    "SLTT, K = 4": ("SLTT", {"k": 4}),
-    "rate-BP": ("RateBP", {}),
-    "DSR": ("DSR", {}),
+METHODS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
+    "mlp": {
+        "BPTT": ("BPTT", {}),
+        "BPTT, 50 slots": ("BPTT", {"slots": 50}),
+        "OTTT": ("OTTT", {}),
+        "SLTT": ("SLTT", {}),
+        "SLTT, K = 4": ("SLTT", {"k": 4}),
+        "rate-BP": ("RateBP", {}),
+        "DSR": ("DSR", {}),
+    },
+    "feedback": {
+        "BPTT": ("BPTT", {}),
+        "BPTT, 50 slots": ("BPTT", {"slots": 50}),
+        "SLTT": ("SLTT", {}),
+        "IDE": ("IDE", {"solver_steps": 30}),
+        "SPIDE": ("SPIDE", {}),
+    },
 }
+INPUTS = {"mlp": "new frames", "feedback": "static"}
+NAMES = {"mlp": "cost_in_time", "feedback": "cost_in_time_feedback"}
 
 
 @dataclass(frozen=True)
@@ -43,9 +56,9 @@ class Point:
     peak: int
 
 
-def measure(method: str, options: dict[str, Any], steps: int, data: Path, repetitions: int) -> Point:
+def measure(net: str, method: str, options: dict[str, Any], steps: int, data: Path, repetitions: int) -> Point:
     """One process for the time, one for the memory."""
-    request: dict[str, Any] = {"net": "mlp", "inputs": "new frames", "steps": steps, "data": str(data)}
+    request: dict[str, Any] = {"net": net, "inputs": INPUTS[net], "steps": steps, "data": str(data)}
     request |= {"module": "with_lava_snnlearn", "method": method, "options": options}
     peak = peak_bytes(Path(sys.executable), request)
     worker = Worker(Path(sys.executable), request)
@@ -61,15 +74,15 @@ def fits(before: list[Point], steps: int) -> bool:
     return not before or before[-1].peak * steps / before[-1].steps < 0.9 * psutil.virtual_memory().available
 
 
-def measure_all(lengths: list[int], batch: int, repetitions: int) -> dict[str, list[Point]]:
+def measure_all(net: str, lengths: list[int], batch: int, repetitions: int) -> dict[str, list[Point]]:
     """Points of every method, T growing."""
-    points: dict[str, list[Point]] = {label: [] for label in METHODS}
+    points: dict[str, list[Point]] = {label: [] for label in METHODS[net]}
     for steps in lengths:
         with tempfile.TemporaryDirectory() as folder:
-            data = problem.save(Path(folder), problem.make("mlp", "new frames", steps, batch))
-            for label, (method, options) in METHODS.items():
+            data = problem.save(Path(folder), problem.make(net, INPUTS[net], steps, batch))
+            for label, (method, options) in METHODS[net].items():
                 if fits(points[label], steps):
-                    points[label].append(measure(method, options, steps, data, repetitions))
+                    points[label].append(measure(net, method, options, steps, data, repetitions))
     return points
 
 
@@ -106,18 +119,21 @@ def main() -> None:
     """Measure and print; --write keeps table and plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one short length and a small batch: a smoke run")
-    parser.add_argument("--write", action="store_true", help="write cost_in_time.md and .png to benchmarks/results")
+    parser.add_argument("--net", nargs="+", choices=list(METHODS), default=list(METHODS), help="default: both")
+    parser.add_argument("--write", action="store_true", help="write the tables and plots to benchmarks/results")
     options = parser.parse_args()
     lengths, batch, repetitions = ([4], 8, 1) if options.quick else ([10, 30, 100, 300, 1000], 128, 3)
-    points = measure_all(lengths, batch, repetitions)
-    rows = table(points, lengths)
-    print("\n".join(rows))
-    if options.write:
-        RESULTS.mkdir(exist_ok=True)
-        plot(points, RESULTS / "cost_in_time.png")
-        head = f"{machine()}; one thread; batch {batch}. Command: `python benchmarks/cost_in_time.py --write`"
-        text = [head, "", *rows, "", "![cost against T](cost_in_time.png)"]
-        (RESULTS / "cost_in_time.md").write_text("\n".join(text) + "\n")
+    for net in options.net:
+        points = measure_all(net, lengths, batch, repetitions)
+        rows = table(points, lengths)
+        print("\n".join([*rows, ""]))
+        if options.write:
+            RESULTS.mkdir(exist_ok=True)
+            plot(points, RESULTS / f"{NAMES[net]}.png")
+            command = f"python benchmarks/cost_in_time.py --net {net} --write"
+            head = f"{machine()}; one thread; batch {batch}. Command: `{command}`"
+            text = [head, "", *rows, "", f"![cost against T]({NAMES[net]}.png)"]
+            (RESULTS / f"{NAMES[net]}.md").write_text("\n".join(text) + "\n")
 
 
 if __name__ == "__main__":

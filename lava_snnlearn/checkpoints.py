@@ -38,6 +38,10 @@ class EpochMetrics:
     seconds: float
     diagnostics: dict[str, float] = field(default_factory=dict)
 
+    def columns(self) -> dict[str, float]:
+        """The row of metrics.csv: fields, then diagnostics, by name."""
+        return {name: value for name, value in vars(self).items() if name != "diagnostics"} | self.diagnostics
+
 
 @dataclass
 class RunState:
@@ -126,13 +130,23 @@ def load_optimiser(optimiser: torch.optim.Optimizer, tree: Mapping[str, Any], wh
         raise FileFormatError(f"{where} holds the state of another optimiser: {error}") from error
 
 
+def progress_tree(state: RunState) -> dict[str, Any]:
+    """Where a run stands, as a tree."""
+    return vars(state) | {"rows": [dataclasses.asdict(row) for row in state.rows]}
+
+
+def read_progress(tree: Mapping[str, Any]) -> RunState:
+    """Inverse of :func:`progress_tree`; raises LookupError, TypeError or ValueError where it is not one."""
+    return RunState(**(dict(tree) | {"rows": [EpochMetrics(**row) for row in tree["rows"]]}))
+
+
 def run_tree(
     config: Mapping[str, Any], state: RunState, network: nn.Module, optimiser: torch.optim.Optimizer, device: torch.device
 ) -> dict[str, Any]:
     """All that a run needs to go on as if it had not been interrupted."""
     return {
         "config": dict(config),
-        "progress": vars(state) | {"rows": [dataclasses.asdict(row) for row in state.rows]},
+        "progress": progress_tree(state),
         "network": to_tree(network.state_dict()),
         "optimiser": optimiser_state(optimiser),
         "generators": generator_states(device),
@@ -148,9 +162,7 @@ def restore_run(
         FileFormatError: the tree lacks something, or belongs to another network or optimiser.
     """
     try:
-        stored = dict(tree["progress"])
-        stored["rows"] = [EpochMetrics(**row) for row in stored["rows"]]
-        state = RunState(**stored)
+        state = read_progress(tree["progress"])
         load_weights(network, tree["network"], where)
         load_optimiser(optimiser, tree["optimiser"], where)
         restore_generators(tree["generators"], device)
@@ -208,14 +220,12 @@ def read_weights(path: str | PathLike[str], network: nn.Module) -> None:
     load_weights(network, read_tree(path, content="weights"), str(path))
 
 
-def write_table(path: str | PathLike[str], columns: Sequence[str], rows: Sequence[EpochMetrics]) -> None:
-    """Write rows as CSV with these columns, fields or diagnostics; read by anything."""
+def write_table(path: str | PathLike[str], columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as CSV with these columns; read by anything."""
     table = io.StringIO()
     writer = csv.DictWriter(table, columns, lineterminator="\n")
     writer.writeheader()
-    for row in rows:
-        values = dataclasses.asdict(row) | row.diagnostics
-        writer.writerow({column: values.get(column, "") for column in columns})
+    writer.writerows(rows)
     write_text(path, table.getvalue())
 
 
@@ -232,6 +242,20 @@ class RunFolder:
     def has_checkpoint(self) -> bool:
         """Whether a run has come to its first checkpoint here."""
         return self.path is not None and from_first((self.path / CHECKPOINT).exists)
+
+    def has_earlier(self, overwrite: bool) -> bool:
+        """Whether there is an earlier run, which may be deleted.
+
+        Raises:
+            FileExistsError: there is one, and it may not.
+        """
+        found = self.has_checkpoint()
+        if found and not overwrite:
+            raise FileExistsError(
+                f"{self.path} holds a checkpoint of an earlier run. Continue it with resume(), choose another run_dir, "
+                "or pass overwrite=True to start anew."
+            )
+        return found
 
     def read_checkpoint(self) -> dict[str, Any]:
         """The checkpoint's tree.
@@ -273,7 +297,7 @@ class RunFolder:
         """Write metrics.csv."""
         columns = [column.name for column in dataclasses.fields(EpochMetrics) if column.name != "diagnostics"]
         columns += rows[-1].diagnostics if rows else ()
-        self._on_first(lambda path: write_table(path / METRICS, columns, rows))
+        self._on_first(lambda path: write_table(path / METRICS, columns, [row.columns() for row in rows]))
 
     def save_weights(self, network: nn.Module) -> None:
         """Write weights.h5."""

@@ -40,6 +40,14 @@ _PAPERS: Mapping[str, str] = {
         "M. Xiao, Q. Meng, Z. Zhang, Y. Wang, Z. Lin. SPIDE: a purely spike-based method for training feedback spiking neural "
         "networks. Neural Networks 161, 9-24, 2023."
     ),
+    "scellier2017": (
+        "B. Scellier, Y. Bengio. Equilibrium propagation: bridging the gap between energy-based models and backpropagation. "
+        "Frontiers in Computational Neuroscience 11, 24, 2017."
+    ),
+    "ernoult2019": (
+        "M. Ernoult, J. Grollier, D. Querlioz, Y. Bengio, B. Scellier. Updates of equilibrium prop match gradients of backprop "
+        "through time in an RNN with static input. Advances in Neural Information Processing Systems 32, 2019."
+    ),
     "gruslys2016": (
         "A. Gruslys, R. Munos, I. Danihelka, M. Lanctot, A. Graves. Memory-efficient backpropagation through time. "
         "Advances in Neural Information Processing Systems 29, 2016."
@@ -59,6 +67,7 @@ _PAPERS: Mapping[str, str] = {
 _CITED: Mapping[str, tuple[str, ...]] = {
     "bptt": ("werbos1990", "neftci2019", "gruslys2016"),
     "dsr": ("meng2022",),
+    "ep": ("ernoult2019", "scellier2017"),
     "ide": ("xiao2021",),
     "ottt": ("xiao2022", "qiao2019"),
     "rate_bp": ("yu2024",),

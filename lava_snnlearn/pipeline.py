@@ -35,9 +35,11 @@ if TYPE_CHECKING:
 INPUTS = ("current", "graded", "latency", "rate", "spikes")
 NETWORKS = ("nf_resnet", "preact_resnet", "vgg")
 """Networks that ``layers`` can name instead of listing layers."""
+FEEDBACK_LAYERS: dict[str, tuple[int, ...] | str] = {"digits": (100,), "mnist": (400,), "fashion": (400,)}
 DEFAULT_LAYERS: dict[str, tuple[int, ...] | str] = {"digits": (128, 128), "mnist": (256, 256), "fashion": (256, 256)}
 MAPS, ROWS = "16C3s2-32C3s2-128", (256,)
 """Layers for all other data: those that are images, and those that are not."""
+FEEDBACK_MAPS = "64C5s2"
 DEFAULT_EPOCHS = {"digits": 30, "mnist": 2, "fashion": 2}
 CALIBRATION = 2000
 """Training samples that set the ranges of the integers."""
@@ -206,8 +208,9 @@ def _time_first(x: np.ndarray) -> np.ndarray:
 def _complete(settings: Settings, method: methods.Method, data: Dataset) -> Settings:
     """The settings with the defaults of method and data set filled in, so that a report shows what was run."""
     preset = method.preset
+    known, maps = (FEEDBACK_LAYERS, FEEDBACK_MAPS) if preset.feedback else (DEFAULT_LAYERS, MAPS)
     defaults: dict[str, Any] = {
-        "layers": DEFAULT_LAYERS.get(settings.data, ROWS if data.shape is None or min(data.shape[1:]) < 8 else MAPS),
+        "layers": known.get(settings.data, ROWS if data.shape is None or min(data.shape[1:]) < 8 else maps),
         "epochs": DEFAULT_EPOCHS.get(settings.data, 10),
         "steps": preset.steps,
         "norm": preset.norm,
@@ -230,8 +233,11 @@ def _neuron(settings: Settings, method: methods.Method) -> LIF:
 def _network(settings: Settings, method: methods.Method, data: Dataset) -> networks.Network:
     neuron, layers = _neuron(settings, method), settings.layers
     options: dict[str, Any] = {"norm": settings.norm, "steps": settings.steps, "encoding": settings.encoding}
+    assert layers is not None  # _complete has filled it in
+    if method.preset.feedback:
+        source = data.features if data.shape is None else data.shape
+        return networks.feedback_net(source, layers, data.classes, neuron, width=settings.width, **options)
     if not isinstance(layers, str):
-        assert layers is not None  # _complete has filled it in
         return networks.mlp([data.features, *layers, data.classes], neuron, **options)
     if data.shape is None:
         raise ValueError(f"layers {layers!r} need images, but {data.name} has plain features; give sizes, e.g. 256,256")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """Shows batches done, loss, accuracy, spike rate and the time left; prints a line an epoch. Silent if not ``shown``."""
+    """Shows batches (or samples) done, running means and the time left; prints a line an epoch. Silent if not ``shown``."""
 
     def __init__(self, total: int, done: int, shown: bool) -> None:
         self._bar = RichProgress(
@@ -36,17 +37,18 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.stop()
 
-    def advance(self, loss: float, accuracy: float, rate: float) -> None:
-        """One batch is done; running means of this epoch."""
-        self._bar.update(self._task, advance=1, means=f"loss {loss:.3f} acc {accuracy:.3f} rate {rate:.3f}")
+    def advance(self, means: Mapping[str, float], by: int = 1) -> None:
+        """So much more is done; running means of this epoch, by name."""
+        self._bar.update(self._task, advance=by, means=" ".join(f"{name} {value:.3f}" for name, value in means.items()))
 
     def note(self, row: EpochMetrics) -> None:
         """One epoch is done."""
         if self._bar.disable:
             return
         valid = "" if row.valid_accuracy != row.valid_accuracy else f"  valid {row.valid_accuracy:.4f}"
+        told = "".join(f"  {name} {value:.3g}" for name, value in row.diagnostics.items())
         self._bar.console.print(
             f"epoch {row.epoch:3d}  loss {row.train_loss:.4f}  accuracy {row.train_accuracy:.4f}{valid}  "
-            f"spike rate {row.spike_rate:.3f}  {row.seconds:.1f} s",
+            f"spike rate {row.spike_rate:.3f}{told}  {row.seconds:.1f} s",
             highlight=False,
         )

@@ -129,12 +129,7 @@ class Trainer:
             return self._fit(overwrite)
 
     def _fit(self, overwrite: bool) -> History:
-        earlier = self._folder.has_checkpoint()
-        if earlier and not overwrite:
-            raise FileExistsError(
-                f"{self.run_dir} holds a checkpoint of an earlier run. Continue it with resume(), choose another run_dir, "
-                "or pass overwrite=True to start anew."
-            )
+        earlier = self._folder.has_earlier(overwrite)
         optimiser = self._optimiser()
         if earlier:
             self._rehearse()
@@ -216,11 +211,7 @@ class Trainer:
 
     @cached_property
     def _data_digest(self) -> str:
-        digest = hashlib.sha256()
-        for array in (self.data.train.x, self.data.train.y, self.data.valid.x, self.data.valid.y):
-            digest.update(f"{array.dtype} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
+        return digest(self.data)
 
     def _optimiser(self) -> torch.optim.Optimizer:
         self.network.to(self.device)
@@ -272,7 +263,8 @@ class Trainer:
             for name, value in diagnostics.items():
                 state.diagnostics[name] = state.diagnostics.get(name, 0.0) + value
             state.seconds += time.perf_counter() - begin
-            bar.advance(state.loss / state.seen, state.correct / state.seen, state.spikes / state.seen)
+            sums = {"loss": state.loss, "acc": state.correct, "rate": state.spikes}
+            bar.advance({name: total / state.seen for name, total in sums.items()})
             # The loss is that before the update, so it says nothing about weights that this update broke.
             if not all(bool(torch.isfinite(parameter).all()) for parameter in self.network.parameters()):
                 raise self._diverged("weights became NaN or infinite", state.epoch, number)
@@ -367,6 +359,15 @@ class Trainer:
         if self.augment is not None:
             x = augmented(self.augment, x, self.data.shape)
         return (x.narrow(x.dim() - 2, share.first, len(mine)) if whole else x), y
+
+
+def digest(data: Dataset) -> str:
+    """SHA-256 of the training and validation splits: a resumed run must have the same."""
+    found = hashlib.sha256()
+    for array in (data.train.x, data.train.y, data.valid.x, data.valid.y):
+        found.update(f"{array.dtype} {array.shape}".encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
 
 
 def predictions(network: Classifier, split: Split, batch_size: int = 512) -> np.ndarray:

@@ -14,13 +14,39 @@ from typing import TYPE_CHECKING, Any
 import lava_snnlearn.lava_backend  # noqa: F401  # says what to do where Lava is missing
 
 if TYPE_CHECKING:
+    from lava_snnlearn.processes.coupled_if.process import CoupledIF
+    from lava_snnlearn.processes.ep_neuron.process import EPNeuron
+    from lava_snnlearn.processes.error_stage.process import ErrorStage
     from lava_snnlearn.processes.recorder.process import Recorder
     from lava_snnlearn.processes.sample_source.process import SampleSource
     from lava_snnlearn.processes.soft_reset_lif.process import SoftResetLIF
+    from lava_snnlearn.processes.spide_synapse.process import SpideSynapse
+    from lava_snnlearn.processes.ternary_couple.process import TernaryCouple
+    from lava_snnlearn.processes.ternary_if.process import TernaryIF
 
-__all__ = ["Recorder", "SampleSource", "SoftResetLIF"]
+__all__ = [
+    "CoupledIF",
+    "EPNeuron",
+    "ErrorStage",
+    "Recorder",
+    "SampleSource",
+    "SoftResetLIF",
+    "SpideSynapse",
+    "TernaryCouple",
+    "TernaryIF",
+]
 
-_HOME = {"Recorder": "recorder", "SampleSource": "sample_source", "SoftResetLIF": "soft_reset_lif"}
+_HOME = {
+    "CoupledIF": "coupled_if",
+    "EPNeuron": "ep_neuron",
+    "ErrorStage": "error_stage",
+    "Recorder": "recorder",
+    "SampleSource": "sample_source",
+    "SoftResetLIF": "soft_reset_lif",
+    "SpideSynapse": "spide_synapse",
+    "TernaryCouple": "ternary_couple",
+    "TernaryIF": "ternary_if",
+}
 
 
 def join_models(package_path: list[str]) -> None:

@@ -13,9 +13,12 @@ from lava_snnlearn.methods import METHODS
 PAPERS = {
     "bptt": [("P. J. Werbos", "1990"), ("E. O. Neftci", "2019"), ("A. Gruslys", "2016")],
     "dsr": [("Q. Meng", "2022")],
+    "ep": [("M. Ernoult", "2019"), ("B. Scellier", "2017")],
+    "ide": [("M. Xiao", "2021")],
     "ottt": [("M. Xiao", "2022"), ("S. Qiao", "2019")],
     "rate_bp": [("C. Yu", "2024")],
     "sab": [("N. R. Ke", "2018")],
+    "spide": [("M. Xiao", "2023"), ("Xiao", "2021")],
     "sltt": [("Q. Meng", "2023")],
 }
 

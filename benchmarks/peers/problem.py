@@ -14,9 +14,10 @@ import numpy as np
 # (shape of weight, standard deviation), input side first; the deviations make 10 to 25 % of the neurons fire in a step
 NETS: dict[str, list[tuple[tuple[int, ...], float]]] = {
     "mlp": [((800, 784), 0.04), ((10, 800), 0.05)],
+    "feedback": [((400, 784), 0.04), ((10, 400), 0.05)],  # what the last layer feeds back is the candidate's own
     "conv": [((16, 1, 3, 3), 0.4), ((32, 16, 3, 3), 0.3), ((10, 32 * 7 * 7), 0.03)],
 }
-FRAMES = {"mlp": (784,), "conv": (1, 28, 28)}
+FRAMES = {"mlp": (784,), "feedback": (784,), "conv": (1, 28, 28)}
 INPUTS = ("new frames", "static")
 LEAK = 0.5  # lam = 0.5: exact in float32
 SLOPE = 4.0  # a of the sigmoid surrogate

@@ -18,7 +18,11 @@ def network(job: Job) -> Any:
     neuron = snn.neurons.LIF(leak=LEAK, surrogate=snn.neurons.Sigmoid(SLOPE))
     if job.method == "DSR":  # its gradient is that of neurons of its own, which have no surrogate
         neuron = snn.neurons.DSRLIF()
-    if job.net == "mlp":
+    if job.net == "feedback":
+        firing = 0.5 if job.method == "SPIDE" else 1.0
+        made = snn.networks.feedback_net(784, (400,), 10, snn.neurons.FeedbackLIF(firing=firing), steps=job.steps)
+        snn.methods.IDE().constrain(made)
+    elif job.net == "mlp":
         made = snn.networks.mlp([784, 800, 10], neuron, norm="none", steps=job.steps)
     else:
         made = snn.networks.conv_net((1, 28, 28), "16C3-P2-32C3-P2", 10, neuron, norm="none", steps=job.steps)
@@ -35,7 +39,7 @@ def build(job: Job) -> Candidate:
     options = dict(job.options)
     if options.pop("official", False):
         options |= {"trace_first_layer": False, "trace_readout": True, "trace_bias": False}
-    if job.method not in ("DSR", "RateBP"):  # these two have one loss, the cross entropy of the rate
+    if job.method not in ("DSR", "RateBP", "IDE", "SPIDE"):  # these have one loss, the cross entropy of the rate
         options["loss"] = snn.methods.Loss(mse_weight=0.0)
     method = getattr(snn.methods, job.method)(**options)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lava_snnlearn.checks import known_name
-from lava_snnlearn.fixed_point.arithmetic import NeuronStep, bias_current, soft_reset_step, zero_reset_step
+from lava_snnlearn.fixed_point.arithmetic import NeuronStep, bias_current, graded_step, soft_reset_step, zero_reset_step
 from lava_snnlearn.fixed_point.convolution import ConvShape, convolve
 from lava_snnlearn.fixed_point.graph import INPUT, Connection, FixedNetwork, Population
 from lava_snnlearn.fixed_point.trace import Trace
@@ -66,7 +66,8 @@ class Product:
 
 @dataclass
 class _Record:
-    """What one population did in a batch: spikes, membranes [T, B, n]; the last membrane [B, n]; clipped neuron-steps."""
+    """What one population did in a batch: spikes (or payloads) and membranes [T, B, n]; the last membrane [B, n]; clipped
+    neuron-steps."""
 
     spikes: NDArray[np.uint8]
     membranes: NDArray[np.int32] | None
@@ -121,9 +122,16 @@ def stepper(population: Population) -> Callable[[NDArray[Any], NDArray[Any]], Ne
     bias = bias_current(np.asarray(population.bias_mant), population.bias_exp)
     if population.kind == "lif":
         return lambda v, a: zero_reset_step(v, a, dv=population.dv, bias=bias, vth=population.vth)
+    if population.kind == "graded":
+        return lambda v, a: _sent(graded_step(v, a, bias=bias, shift=population.shift, top=population.top))
     delta = population.delta if population.spiking else 0
     assert delta is not None
     return lambda v, a: soft_reset_step(v, a, dv=population.dv, bias=bias, vth=population.vth, delta=delta)
+
+
+def _sent(state: NDArray[np.int64]) -> NeuronStep:
+    """A graded neuron sends its state, which no register clips."""
+    return NeuronStep(state, state, np.zeros(state.shape, dtype=bool))
 
 
 def topological_order(network: FixedNetwork) -> list[Population] | None:
@@ -160,8 +168,7 @@ def emulate(network: FixedNetwork, x: ArrayLike, *, record: str = "all") -> Trac
     known_name("record", record, RECORDS)
     signal = network.encode(x)
     products = {
-        p.name: [Product.of(c, network.largest_input if c.source == INPUT else 1) for c in network.incoming(p.name)]
-        for p in network.populations
+        p.name: [Product.of(c, network.largest_sent(c.source)) for c in network.incoming(p.name)] for p in network.populations
     }
     shape = (network.steps, signal.shape[1])
     spikes = {p.name: np.zeros((*shape, p.size), np.uint8) for p in network.populations if p.spiking and record != "outputs"}
@@ -182,8 +189,8 @@ def emulate(network: FixedNetwork, x: ArrayLike, *, record: str = "all") -> Trac
         }
         _run(_Batch(network, part, products, records))
         final = records[network.output]
-        spiking = network.population(network.output).spiking
-        outputs.append(final.spikes.sum(axis=0, dtype=np.int64) if spiking else final.last)
+        counted = network.population(network.output).counted
+        outputs.append(final.spikes.sum(axis=0, dtype=np.int64) if counted else final.last)
         for name, kept in records.items():
             saturated[name] += kept.saturated
     return Trace(spikes=spikes, membranes=membranes, outputs=np.concatenate(outputs), saturated=saturated)

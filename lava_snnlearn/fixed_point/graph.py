@@ -20,11 +20,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from lava_snnlearn.checks import LimitError, instance_of, known_name, whole_number, within
 from lava_snnlearn.fixed_point import limits
-from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_MAX
+from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_MAX, MEMBRANE_UNIT
 from lava_snnlearn.fixed_point.convolution import ConvShape, image_shape, synapse_count
 from lava_snnlearn.fixed_point.host import HostInput
 
-KINDS = ("accumulator", "lif", "soft_reset_lif")
+KINDS = ("accumulator", "graded", "lif", "soft_reset_lif")
 INPUT = "input"
 """Name of the input as the source of a connection."""
 
@@ -54,19 +54,22 @@ class Population:
         name: unique; letters, digits, underscore.
         size: number of neurons.
         kind: "soft_reset_lif" (reset by subtraction of delta, fires at >=), "lif" (Lava's stock LIF: reset to zero, fires at
-            strict >, current not filtered) or "accumulator" (never spikes; its membrane is the network's output).
-        vth: threshold, 0..131071 weight units. Not used by accumulators.
+            strict >, current not filtered), "accumulator" (never spikes; its membrane is the network's output) or "graded"
+            (no memory: its state, and the payload that it sends in each step, is (sum + bias) >> shift, held in 0..top).
+        vth: threshold, 0..131071 weight units. Not used by accumulators and graded neurons.
         delta: what a spike subtracts, 0..131071; None means vth.
         dv: leak per step in 1/4096, 0..4096.
-        bias_mant, bias_exp: bias = bias_mant << bias_exp in 1/64 units; mantissa -4096..4095 (scalar or [size]), exponent 0..7.
+        bias_mant, bias_exp: bias = bias_mant << bias_exp in 1/64 units (of graded neurons: in units of the sum); mantissa
+            -4096..4095 (scalar or [size]), exponent 0..7.
         v_init: membrane at the start of a sample, 24 bit, 1/64 units.
         t_start: first active step of a sample.
         scale_bits: 2 ** scale_bits weight units are one real unit (for reading traces in real units).
         shape: of the population as an image (C, H, W), in the order of which its neurons are numbered; None: just a row.
+        shift, top: of graded neurons, see above: 0..23, and 1..255 (which is 1.0).
 
     Raises:
         LimitError: a value out of range. TypeError: a float. UnknownNameError: an unknown kind. ValueError: a shape of
-        another size.
+        another size, a parameter that the kind does not have.
     """
 
     name: str
@@ -81,6 +84,8 @@ class Population:
     t_start: int = 0
     scale_bits: int = 0
     shape: tuple[int, ...] | None = None
+    shift: int = 0
+    top: int = 0
 
     def __post_init__(self) -> None:
         where = f"population {self.name!r}"
@@ -89,7 +94,7 @@ class Population:
         known_name(f"kind of {where}", self.kind, KINDS)
         if self.delta is None:
             object.__setattr__(self, "delta", self.vth)
-        for key in ("size", "vth", "delta", "dv", "bias_exp", "v_init", "t_start", "scale_bits"):
+        for key in ("size", "vth", "delta", "dv", "bias_exp", "v_init", "t_start", "scale_bits", "shift", "top"):
             object.__setattr__(self, key, whole_number(f"{where}: {key}", getattr(self, key)))
         within(f"{where}: size", self.size, 1, 1 << 24, "A population needs at least one neuron.")
         within(f"{where}: vth", self.vth, 0, limits.THRESHOLD_MAX, "Lower the membrane scale (scale_bits).")
@@ -116,11 +121,31 @@ class Population:
                 raise ValueError(f"{where}: shape {self.shape} has {math.prod(self.shape)} neurons, but size is {self.size}")
         if self.kind == "lif" and (self.v_init or self.delta != self.vth):
             raise ValueError(f"{where}: Lava's LIF resets to zero; v_init must be 0 and delta must be left out")
+        self._check_graded(where)
+
+    def _check_graded(self, where: str) -> None:
+        if self.kind == "graded":
+            within(f"{where}: shift", self.shift, 0, limits.GRADED_SHIFT_MAX, "The state is the sum >> shift.")
+            within(f"{where}: top", self.top, 1, limits.GRADED_MAX, "The state is sent as a payload of 8 bits.")
+            if self.dv or self.v_init:
+                raise ValueError(f"{where}: graded neurons have no memory; dv and v_init must be 0")
+        elif self.shift or self.top:
+            raise ValueError(f"{where}: shift and top belong to graded neurons, not to {self.kind}")
 
     @property
     def spiking(self) -> bool:
-        """False for accumulators."""
+        """False for accumulators; graded neurons send their state in each step."""
         return self.kind != "accumulator"
+
+    @property
+    def counted(self) -> bool:
+        """True if the population answers by spike counts; False if by its membrane or state after the last step."""
+        return self.kind not in ("accumulator", "graded")
+
+    @property
+    def one(self) -> float:
+        """Membrane (of graded neurons: state) that is one real unit."""
+        return float(self.top) if self.kind == "graded" else MEMBRANE_UNIT * 2.0**self.scale_bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,7 +244,8 @@ class FixedNetwork:
         populations, connections: the graph.
         host: how data become the chip's input.
         steps: T, active steps of every population in a sample.
-        output: name of the population that answers (an accumulator: its membrane at the end; else its spike counts).
+        output: name of the population that answers (an accumulator: its membrane at the end; graded neurons: their last state;
+            else its spike counts).
         notes: what quantisation chose and lost, one line each.
 
     Raises:
@@ -258,6 +284,13 @@ class FixedNetwork:
     def largest_input(self) -> int:
         """Largest value that the input sends over a connection: 1 for spikes, 255 for graded spikes."""
         return limits.GRADED_MAX if self.host.form == "graded" else 1
+
+    def largest_sent(self, source: str) -> int:
+        """Largest value that this source ("input" or a population) sends."""
+        if source == INPUT:
+            return self.largest_input
+        population = self.population(source)
+        return population.top if population.kind == "graded" else 1
 
     def incoming(self, name: str) -> list[Connection]:
         """Connections that end at this population."""

@@ -16,6 +16,8 @@ BIAS_EXPONENT_MAX = 7
 DELAY_MAX = 62
 GRADED_MAX = 255
 """Largest payload of an 8-bit graded spike."""
+GRADED_SHIFT_MAX = 23
+"""Largest shift that a graded neuron scales its sum by."""
 CURRENT_MAX = (BIAS_MANTISSA_MAX << BIAS_EXPONENT_MAX) >> 6
 """Largest constant input current in weight units: on the chip it is held by a neuron's bias."""
 CHANNEL_MAX = (1 << 31) - 1

@@ -21,7 +21,7 @@ def population_rows(network: FixedNetwork) -> list[list[str]]:
         bias = bias_current(np.asarray(p.bias_mant), p.bias_exp)
         fan_in = sum(math.prod(np.shape(c.weight)[1:]) for c in network.incoming(p.name))
         spread = f"{bias.min()}..{bias.max()}" if bias.any() else "0"
-        vth = str(p.vth) if p.spiking else "-"
+        vth = f"0..{p.top}" if p.kind == "graded" else str(p.vth) if p.spiking else "-"
         cores = math.ceil(p.size / limits.NEURONS_PER_CORE)
         row = (p.name, p.size, p.kind, vth, p.dv, spread, p.t_start, f"{2.0**p.scale_bits:g}", fan_in or "current", cores)
         rows.append([str(cell) for cell in row])
@@ -33,7 +33,7 @@ def connection_rows(network: FixedNetwork) -> list[list[str]]:
     rows = [["connection", "shape", "weights", "exponent", "delay", "synapses", "stored", "memory kbit", "largest sum"]]
     for c in network.connections:
         weight, delay = np.asarray(c.weight), np.asarray(c.delay)
-        largest = c.bound(network.largest_input if c.source == "input" else 1)
+        largest = c.bound(network.largest_sent(c.source))
         row = (
             c.name,
             _shape(c),

@@ -16,9 +16,9 @@ class Trace:
     Step t of a population is its own t-th active step (step t_start + t of the sample), so that layers line up.
 
     Attributes:
-        spikes: per spiking population, uint8 [T, B, n].
-        membranes: per population, int32 [T, B, n] in 1/64 weight units, after reset.
-        outputs: int64 [B, classes]: final membrane of the output accumulator, or spike counts of a spiking output.
+        spikes: per spiking population, uint8 [T, B, n]; of graded neurons the payloads.
+        membranes: per population, int32 [T, B, n] in 1/64 weight units, after reset; of graded neurons the states.
+        outputs: int64 [B, classes]: final membrane of the output accumulator, last state of graded outputs, or spike counts.
         saturated: per population, how many neuron-steps were clipped to 24 bits (empty where the backend cannot tell).
     """
 
@@ -33,5 +33,5 @@ class Trace:
         return np.asarray(self.outputs.argmax(axis=1))
 
     def spike_rates(self) -> dict[str, float]:
-        """Spikes per neuron and step of each spiking population."""
-        return {name: float(spikes.mean()) for name, spikes in self.spikes.items()}
+        """Spikes (of graded neurons: payloads other than 0) per neuron and step of each spiking population."""
+        return {name: float((spikes != 0).mean()) for name, spikes in self.spikes.items()}

@@ -18,8 +18,9 @@ from lava_snnlearn.fixed_point.emulator import topological_order
 from lava_snnlearn.fixed_point.graph import INPUT, Connection, FixedNetwork, Population
 
 NOT_ALIGNED = (
-    "the torch twin takes graphs without cycles in which every delay is the t_start of the target minus that of the source "
-    "minus 1 (feed-forward chains without delays are such); compare other graphs with Lava (against=['lava'])"
+    "the torch twin takes graphs without cycles and graded neurons in which every delay is the t_start of the target minus "
+    "that of the source minus 1 (feed-forward chains without delays are such); compare other graphs with Lava "
+    "(against=['lava'])"
 )
 
 
@@ -56,14 +57,17 @@ def forward(network: FixedNetwork, x: ArrayLike) -> TwinStates:
 
 
 def is_aligned(network: FixedNetwork) -> bool:
-    """True if :func:`forward` takes the network: no cycle, and every connection brings step t of its source to step t of its
-    target, ``delay = t_start of the target - t_start of the source - 1`` at all synapses (the input starts at 0)."""
+    """True if :func:`forward` takes the network: no cycle, no graded neurons, and every connection brings step t of its source
+    to step t of its target, ``delay = t_start of the target - t_start of the source - 1`` at all synapses (the input starts at
+    0)."""
 
     def aligned(connection: Connection) -> bool:
         start = 0 if connection.source == INPUT else network.population(connection.source).t_start
         return bool(np.all(np.asarray(connection.delay) == network.population(connection.target).t_start - start - 1))
 
-    return topological_order(network) is not None and all(aligned(connection) for connection in network.connections)
+    if any(population.kind == "graded" for population in network.populations) or topological_order(network) is None:
+        return False
+    return all(aligned(connection) for connection in network.connections)
 
 
 def _product(connection: Connection, sent: Tensor, unit: float) -> Tensor:

@@ -124,9 +124,7 @@ def _check_reach(network: FixedNetwork) -> None:
 
 
 def _check_sums(network: FixedNetwork, name: str) -> None:
-    total = sum(
-        connection.bound(network.largest_input if connection.source == INPUT else 1) for connection in network.incoming(name)
-    )
+    total = sum(connection.bound(network.largest_sent(connection.source)) for connection in network.incoming(name))
     total += limits.CURRENT_MAX if name in network.host.targets else 0
     kind = network.population(name).kind
     limit = limits.WRAP_FREE_MAX if kind == "lif" else limits.CHANNEL_MAX

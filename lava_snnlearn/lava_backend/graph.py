@@ -1,7 +1,7 @@
 """FixedNetwork -> Lava process graph -> Trace.
 
-Stock ``Dense`` (``DelayDense`` with delays) and, per population, ``SoftResetLIF`` (reset by subtraction, accumulators) or stock
-``LIFReset`` (reset to zero). A whole batch of samples is one long run: the sources send sample after sample, ``period`` steps
+Stock ``Dense`` (``DelayDense`` with delays) and, per population, ``SoftResetLIF`` (reset by subtraction, accumulators), stock
+``LIFReset`` (reset to zero) or ``EPNeuron`` (graded). A whole batch of samples is one long run: the sources send sample after sample, ``period`` steps
 each, and the neurons reset themselves between them.
 
 A convolution is stock ``Conv`` where that is exact: it ignores the weight exponent, wraps sums at 24 bits and keeps its
@@ -32,6 +32,7 @@ from lava_snnlearn.fixed_point.trace import Trace
 from lava_snnlearn.lava_backend.configuration import run_config
 from lava_snnlearn.lava_backend.driver import InProcessModel
 from lava_snnlearn.lava_backend.runner import TIME_LIMIT, run_guarded
+from lava_snnlearn.processes.ep_neuron.process import EPNeuron
 from lava_snnlearn.processes.recorder.process import Recorder
 from lava_snnlearn.processes.sample_source.process import SampleSource
 from lava_snnlearn.processes.soft_reset_lif.process import SoftResetLIF
@@ -123,24 +124,28 @@ def _neuron(population: Population, network: FixedNetwork) -> AbstractProcess:
             reset_interval=network.period,
             reset_offset=population.t_start + 1,
         )
+    common: dict[str, Any] = {
+        "shape": (population.size,),
+        "bias_mant": bias,
+        "bias_exp": population.bias_exp,
+        "t_start": population.t_start,
+        "t_stop": population.t_start + network.steps,
+        "reset_interval": network.period,
+    }
+    if population.kind == "graded":
+        return EPNeuron(shift=population.shift, top=population.top, **common)
     spiking = population.spiking
     return SoftResetLIF(
-        shape=(population.size,),
         dv=population.dv,
         vth=population.vth if spiking else limits.THRESHOLD_MAX,
         delta=population.delta if spiking else 0,
         v_init=population.v_init,
-        bias_mant=bias,
-        bias_exp=population.bias_exp,
-        t_start=population.t_start,
-        t_stop=population.t_start + network.steps,
-        reset_interval=network.period,
+        **common,
     )
 
 
 def _synapse(connection: Connection, network: FixedNetwork) -> AbstractProcess:
-    graded = connection.source == INPUT and network.host.form == "graded"
-    message_bits = 8 if graded else 0
+    message_bits = 8 if network.largest_sent(connection.source) > 1 else 0
     if _conv_is_exact(connection, network):
         return _conv(connection, message_bits)
     weights = np.asarray(connection.weight, dtype=np.int64)
@@ -168,7 +173,7 @@ def _conv_is_exact(connection: Connection, network: FixedNetwork) -> bool:
     if shape is None or connection.max_delay or connection.exponent:
         return False
     largest = max(*np.shape(connection.weight)[2:], *(max(axis[1:]) for axis in shape.axes), shape.groups)
-    reach = connection.bound(network.largest_input if connection.source == INPUT else 1)
+    reach = connection.bound(network.largest_sent(connection.source))
     return largest <= _CONV_GEOMETRY_MAX and reach <= _CONV_SUM_MAX
 
 
@@ -263,5 +268,6 @@ def _trace(network: FixedNetwork, samples: int, records: dict[str, tuple[NDArray
         if population.spiking:
             spikes[population.name] = sent.astype(np.uint8)
     last = network.output
-    outputs = spikes[last].sum(axis=0, dtype=np.int64) if last in spikes else membranes[last][-1].astype(np.int64)
+    counted = network.population(last).counted
+    outputs = spikes[last].sum(axis=0, dtype=np.int64) if counted else membranes[last][-1].astype(np.int64)
     return Trace(spikes, membranes, outputs)

@@ -78,6 +78,8 @@ def guarded(process: AbstractProcess, run_cfg: RunConfig | None = None, time_lim
     remove_log_handlers(processes[1:])  # one remains for the run, so that what a model logs appears once
     try:
         network = GuardedRun(process, run_config("fixed_pt") if run_cfg is None else run_cfg, time_limit)
+        known = {member.id for member in processes}
+        remove_log_handlers(member for member in network.members if member.id not in known)  # parts that the compiler made
         try:
             network.start()
             yield network

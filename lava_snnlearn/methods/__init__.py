@@ -9,6 +9,7 @@ from lava_snnlearn.checks import known_name
 from lava_snnlearn.methods.base import Loss, Method, Preset, StepResult
 from lava_snnlearn.methods.bptt import BPTT
 from lava_snnlearn.methods.dsr import DSR
+from lava_snnlearn.methods.ep import EP
 from lava_snnlearn.methods.ide import IDE
 from lava_snnlearn.methods.ottt import OTTT
 from lava_snnlearn.methods.rate_bp import RateBP
@@ -19,6 +20,7 @@ from lava_snnlearn.methods.spide import SPIDE
 __all__ = [
     "BPTT",
     "DSR",
+    "EP",
     "IDE",
     "METHODS",
     "OTTT",
@@ -37,13 +39,15 @@ __all__ = [
 METHODS: dict[str, type[Any]] = {
     "bptt": BPTT,
     "dsr": DSR,
+    "ep": EP,
     "ide": IDE,
     "ottt": OTTT,
     "rate_bp": RateBP,
     "sltt": SLTT,
     "spide": SPIDE,
 }
-"""Methods that classify samples with any :class:`~lava_snnlearn.networks.Network`; SAB labels steps, with its own kind."""
+"""Methods that classify samples with any :class:`~lava_snnlearn.networks.Network` (EP: with an energy network); SAB labels
+steps, with its own kind."""
 
 
 def get(name: str, **options: Any) -> Method:

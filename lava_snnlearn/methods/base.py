@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lava_snnlearn.checks import known_name, real_number, shown, tensor
-from lava_snnlearn.networks.network import Network
+from lava_snnlearn.networks.classifier import Classifier
 from lava_snnlearn.neurons.lif import LIF
 
 TARGETS = ("one_hot", "ones")
@@ -31,13 +31,15 @@ class StepResult(NamedTuple):
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings of the network that a method was published with. ``feedback``: whether it is a feedback network."""
+    """Settings of the network that a method was published with. ``feedback``: whether it is a feedback network. ``energy``:
+    whether it is an energy network, which takes data of [0, 1] and has neither ``neuron`` nor ``norm``."""
 
     neuron: LIF = field(default_factory=LIF)
     norm: str = "sws"
     steps: int = 6
     learning_rate: float = 0.1
     feedback: bool = False
+    energy: bool = False
 
 
 class Method(Protocol):
@@ -64,8 +66,9 @@ class Method(Protocol):
     def preset(self) -> Preset:
         """Published network settings."""
 
-    def gradients(self, network: Network, x: Tensor, y: Tensor, on_step: Callable[[], None] | None = None) -> StepResult:
-        """Add the gradient of the loss on (x, y) to ``.grad`` of the network's parameters."""
+    def gradients(self, network: Any, x: Tensor, y: Tensor, on_step: Callable[[], None] | None = None) -> StepResult:
+        """Add the gradient of the loss on (x, y) to ``.grad`` of the network's parameters. network: a
+        :class:`~lava_snnlearn.networks.classifier.Classifier` of the kind that the method trains."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ def check_method(method: Any) -> None:
         )
 
 
-def check_batch(network: Network, x: Tensor, y: Tensor) -> Tensor:
+def check_batch(network: Classifier, x: Tensor, y: Tensor) -> Tensor:
     """Encoded input [T, B, *input shape] of a training batch; raises ValueError where samples and labels do not fit the
     network, TypeError where one of them is no tensor."""
     signal = network.encode(x)

@@ -2,6 +2,7 @@
 
 from lava_snnlearn.networks.attentive import AttentiveNetwork
 from lava_snnlearn.networks.convolutional import ALEXNET_F, CIFARNET_F, alexnet_f, cifarnet_f, conv_net, vgg
+from lava_snnlearn.networks.energy import EnergyNetwork, energy_net
 from lava_snnlearn.networks.feedback import feedback_net
 from lava_snnlearn.networks.layers import Population, Readout, SpikingLayer
 from lava_snnlearn.networks.mlp import mlp
@@ -15,6 +16,7 @@ __all__ = [
     "CIFARNET_F",
     "NORMS",
     "AttentiveNetwork",
+    "EnergyNetwork",
     "NFBlock",
     "Network",
     "Population",
@@ -26,6 +28,7 @@ __all__ = [
     "alexnet_f",
     "cifarnet_f",
     "conv_net",
+    "energy_net",
     "feedback_net",
     "mlp",
     "nf_resnet",

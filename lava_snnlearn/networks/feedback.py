@@ -77,12 +77,20 @@ def feedback_net(
         feedback_joins="behind_norm",
     )
     for module in (*chain, synapse, network.readout):
-        unit_rows_(module.weight)
+        unit_rows_(module)
     return network
 
 
+def rows_of(synapse: Synapse) -> Tensor:
+    """The weight as a matrix with a row for each output neuron or channel: [out, in], or [out, in * k * k] of kernels."""
+    transposed = synapse.geometry is not None and synapse.geometry.transposed
+    return (synapse.weight.transpose(0, 1) if transposed else synapse.weight).flatten(1)
+
+
 @torch.no_grad()
-def unit_rows_(weight: Tensor) -> Tensor:
-    """Fill with uniform draws and scale every row (all weights of an output neuron or channel) to length 1; in place."""
-    rows = nn.init.uniform_(weight, -1, 1).flatten(1)
-    return weight.div_(rows.norm(dim=1).view(-1, *[1] * (weight.dim() - 1)))
+def unit_rows_(synapse: Synapse) -> None:
+    """Fill the weight with uniform draws and scale every row (all weights of an output neuron or channel) to length 1."""
+    weight = nn.init.uniform_(synapse.weight, -1, 1)
+    if synapse.geometry is not None and synapse.geometry.transposed:
+        weight = weight.transpose(0, 1)
+    weight.div_(rows_of(synapse).norm(dim=1).view(-1, *[1] * (weight.dim() - 1)))

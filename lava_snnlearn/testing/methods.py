@@ -20,6 +20,7 @@ from lava_snnlearn.fixed_point.emulator import emulate
 from lava_snnlearn.fixed_point.quantize import quantize
 from lava_snnlearn.methods.base import Loss, Method, StepResult
 from lava_snnlearn.methods.bptt import BPTT
+from lava_snnlearn.networks.energy import energy_net
 from lava_snnlearn.networks.mlp import mlp
 from lava_snnlearn.networks.network import Network
 from lava_snnlearn.testing.problems import CHAIN_PROBLEMS, ENGINES
@@ -79,23 +80,20 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _network(method: Method, seed: int, *, steps: int | None = None, norm: str | None = None) -> Network:
+def _network(method: Method, seed: int, *, steps: int | None = None, norm: str | None = None) -> Any:
     """A small network with the method's published settings, float64, in training mode."""
     torch.manual_seed(seed)
     preset = method.preset
-    sizes = [_FEATURES, _HIDDEN, _HIDDEN, _CLASSES]
-    return mlp(
-        sizes,
-        preset.neuron,
-        norm=preset.norm if norm is None else norm,
-        steps=preset.steps if steps is None else steps,
-    ).double()
+    sizes, total = [_FEATURES, _HIDDEN, _HIDDEN, _CLASSES], preset.steps if steps is None else steps
+    if preset.energy:
+        return energy_net(sizes, steps=total).double()
+    return mlp(sizes, preset.neuron, norm=preset.norm if norm is None else norm, steps=total).double()
 
 
-def _batch(seed: int) -> tuple[Tensor, Tensor]:
+def _batch(method: Method, seed: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(_BATCH, _FEATURES, generator=generator, dtype=torch.float64)
-    return x, torch.arange(_BATCH) % _CLASSES
+    return torch.sigmoid(x) if method.preset.energy else x, torch.arange(_BATCH) % _CLASSES
 
 
 def _gradients(method: Method, network: Network, x: Tensor, y: Tensor, seed: int) -> StepResult:
@@ -119,7 +117,7 @@ def _assert_close(found: dict[str, Tensor], expected: dict[str, Tensor], what: s
 
 
 def _check_result(method: Method, seed: int) -> None:
-    network, (x, y) = _network(method, seed), _batch(seed)
+    network, (x, y) = _network(method, seed), _batch(method, seed)
     result = _gradients(method, network, x, y, seed)
     assert isinstance(result.loss, float), f"loss is a {type(result.loss).__name__}, not a float"
     assert math.isfinite(result.loss), f"loss is {result.loss}"
@@ -134,7 +132,7 @@ def _check_result(method: Method, seed: int) -> None:
 
 
 def _check_gradients_add_up(method: Method, seed: int) -> None:
-    network, (x, y) = _network(method, seed), _batch(seed)
+    network, (x, y) = _network(method, seed), _batch(method, seed)
     second = copy.deepcopy(network)
     _gradients(method, network, x, y, seed)
     once = _grads(network)
@@ -147,10 +145,10 @@ def _check_gradients_add_up(method: Method, seed: int) -> None:
 
 def _check_outputs_are_the_forward(method: Method, seed: int) -> None:
     for training in (True, False):
-        network, (x, y) = _network(method, seed).train(training), _batch(seed)
+        network, (x, y) = _network(method, seed).train(training), _batch(method, seed)
         with torch.no_grad():
             twin = copy.deepcopy(network)
-            expected = twin.readout.collect(twin(x))
+            expected = twin(x) if method.preset.energy else twin.readout.collect(twin(x))
         found = _gradients(method, network, x, y, seed).outputs
         error = float((found - expected).abs().max())
         limit = TOLERANCE * max(1.0, float(expected.abs().max()))
@@ -166,7 +164,7 @@ def _check_one_step_is_bptt(method: Method, seed: int) -> None:
     baseline = BPTT(loss=loss if isinstance(loss, Loss) else Loss())
     # Without norm and with the method's own: with one step, even batch norm over time is that of a single step.
     for norm in ("none", None):
-        network, (x, y) = _network(method, seed, steps=1, norm=norm), _batch(seed)
+        network, (x, y) = _network(method, seed, steps=1, norm=norm), _batch(method, seed)
         other = copy.deepcopy(network)
         try:
             _gradients(method, network, x, y, seed)
@@ -196,7 +194,7 @@ def _check_chunks_do_not_matter(method: Method, seed: int) -> None:
     chunked = {chunk: _with_chunk(method, chunk) for chunk in (1, 2, steps)}
     # What needs batch norm over time takes all steps at once, so that a chunk says nothing there.
     norm = "bn_step" if method.preset.norm == "bn_time" else None
-    frame, y = _batch(seed)
+    frame, y = _batch(method, seed)
     frames = torch.randn(steps, *frame.shape, generator=torch.Generator().manual_seed(seed), dtype=frame.dtype)
     for what, x in (("a static frame", frame), ("new frames", frames)):
         first: tuple[StepResult, dict[str, Tensor]] | None = None
@@ -225,7 +223,7 @@ def _with_chunk(method: Any, chunk: int) -> Method | None:
 
 
 def _check_bad_batches_are_refused(method: Method, seed: int) -> None:
-    x, y = _batch(seed)
+    x, y = _batch(method, seed)
     steps = method.preset.steps
     not_finite = x.clone()
     not_finite[0, 0] = float("nan")
@@ -257,7 +255,7 @@ def _check_bad_batches_are_refused(method: Method, seed: int) -> None:
 
 def _check_parameters_and_mode_are_left_alone(method: Method, seed: int) -> None:
     for training in (True, False):
-        network, (x, y) = _network(method, seed).train(training), _batch(seed)
+        network, (x, y) = _network(method, seed).train(training), _batch(method, seed)
         before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
         _gradients(method, network, x, y, seed)
         for name, parameter in network.named_parameters():
@@ -267,7 +265,7 @@ def _check_parameters_and_mode_are_left_alone(method: Method, seed: int) -> None
 
 
 def _check_optimiser_has_its_turn(method: Method, seed: int) -> None:
-    network, (x, y) = _network(method, seed), _batch(seed)
+    network, (x, y) = _network(method, seed), _batch(method, seed)
     every = method.optimiser_every
     assert every in ("batch", "step"), f"optimiser_every is {every!r}; it has to be 'batch' or 'step'"
     calls = 0
@@ -283,7 +281,7 @@ def _check_optimiser_has_its_turn(method: Method, seed: int) -> None:
 
 
 def _check_same_seed_same_bits(method: Method, seed: int) -> None:
-    x, y = _batch(seed)
+    x, y = _batch(method, seed)
     results = []
     for _ in range(2):
         network = _network(method, seed)
@@ -296,7 +294,7 @@ def _check_same_seed_same_bits(method: Method, seed: int) -> None:
         assert torch.equal(gradient, second_grads[name]), f"two runs with the same seed give different gradients of {name}"
 
 
-def _task(seed: int) -> Dataset:
+def _task(method: Method, seed: int) -> Dataset:
     """Three well separated clouds."""
     generator = np.random.default_rng(seed)
     centres = 2.0 * np.kron(np.eye(_CLASSES), np.ones(_FEATURES // _CLASSES))
@@ -304,6 +302,7 @@ def _task(seed: int) -> Dataset:
     def split(samples: int) -> Split:
         y = np.arange(samples) % _CLASSES
         x = centres[y] - centres.mean() + 0.3 * generator.standard_normal((samples, _FEATURES))
+        x = 1 / (1 + np.exp(-x)) if method.preset.energy else x
         return Split(x.astype(np.float32), y.astype(np.int64))
 
     return Dataset("three clouds", split(48), split(12), split(24), classes=_CLASSES)
@@ -312,7 +311,7 @@ def _task(seed: int) -> Dataset:
 def _trainer(method: Method, seed: int, epochs: int, folder: Path | None = None) -> Trainer:
     options: dict[str, Any] = {} if folder is None else {"run_dir": folder, "checkpoint_batches": 1}
     network = _network(method, seed).float()
-    return Trainer(network, method, _task(seed), epochs=epochs, seed=seed, batch_size=16, progress=False, **options)
+    return Trainer(network, method, _task(method, seed), epochs=epochs, seed=seed, batch_size=16, progress=False, **options)
 
 
 def _check_loss_falls(method: Method, seed: int) -> None:

@@ -3,50 +3,18 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess, LogConfig
 from lava.magma.core.process.variable import Var
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from lava_snnlearn.checks import within
-from lava_snnlearn.fixed_point import limits
-from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_MAX
+from lava_snnlearn.processes.parameters import bias_exponent, neuron_parameters, plain_var, sample_times
 
 if TYPE_CHECKING:
     from lava_snnlearn.testing.processes import ProcessCase
-
-NEVER = 2**31 - 1
-"""Stands for "no t_stop" and "no reset_interval": a step that no run reaches."""
-
-_REAL_MAX = float(np.finfo(np.float64).max)
-_SCALE = "Choose a smaller scale when you quantise, or check the units."
-_CHIP_LIMITS = {
-    "dv": (
-        0,
-        limits.DECAY_MAX,
-        "The leak is dv/4096: give an integer of 0 (none) to 4096, or all parameters as floats (real units).",
-    ),
-    "vth": (0, limits.THRESHOLD_MAX, f"Thresholds have 17 bits. {_SCALE}"),
-    "delta": (0, limits.THRESHOLD_MAX, f"The amount of the reset has 17 bits, as the threshold. {_SCALE}"),
-    "v_init": (-MEMBRANE_MAX, MEMBRANE_MAX, f"Membranes have 24 bits and count in 1/64 of a weight unit. {_SCALE}"),
-    "bias_mant": (
-        limits.BIAS_MANTISSA_MIN,
-        limits.BIAS_MANTISSA_MAX,
-        "The mantissa has 13 bits: use bias_exp, the bias is bias_mant * 2**bias_exp.",
-    ),
-}
-_FLOAT_HINT = "Parameters are real units because at least one of dv, vth, delta, v_init, bias_mant is a float."
-_REAL_LIMITS = {
-    "dv": (0.0, 1.0, f"{_FLOAT_HINT} Then the leak dv is a fraction of 0 to 1."),
-    "vth": (0.0, _REAL_MAX, _FLOAT_HINT),
-    "delta": (0.0, _REAL_MAX, _FLOAT_HINT),
-    "v_init": (-_REAL_MAX, _REAL_MAX, _FLOAT_HINT),
-    "bias_mant": (-_REAL_MAX, _REAL_MAX, _FLOAT_HINT),
-}
 
 
 class SoftResetLIF(AbstractProcess):
@@ -112,22 +80,22 @@ class SoftResetLIF(AbstractProcess):
     ) -> None:
         shape = tuple(operator.index(n) for n in shape)
         given = {"dv": dv, "vth": vth, "delta": vth if delta is None else delta, "v_init": v_init, "bias_mant": bias_mant}
-        real_units, values = _parameters(given, shape)
-        exponent = _exponent(bias_exp, shape)
-        start, stop, interval = _times(t_start, t_stop, reset_interval)
+        real_units, values = neuron_parameters("SoftResetLIF", given, shape)
+        exponent = bias_exponent("SoftResetLIF", bias_exp, shape)
+        start, stop, interval = sample_times("SoftResetLIF", t_start, t_stop, reset_interval)
         super().__init__(shape=shape, real_units=real_units, name=name, log_config=log_config)
         self.a_in = InPort(shape=shape)
         self.s_out = OutPort(shape=shape)
         self.v = Var(shape=shape, init=np.broadcast_to(values["v_init"], shape).copy())
-        self.dv = _var(values["dv"])
-        self.vth = _var(values["vth"])
-        self.delta = _var(values["delta"])
-        self.v_init = _var(values["v_init"])
-        self.bias_mant = _var(values["bias_mant"])
-        self.bias_exp = _var(exponent)
-        self.t_start = _var(np.array([start]))
-        self.t_stop = _var(np.array([stop]))
-        self.reset_interval = _var(np.array([interval]))
+        self.dv = plain_var(values["dv"])
+        self.vth = plain_var(values["vth"])
+        self.delta = plain_var(values["delta"])
+        self.v_init = plain_var(values["v_init"])
+        self.bias_mant = plain_var(values["bias_mant"])
+        self.bias_exp = plain_var(exponent)
+        self.t_start = plain_var(np.array([start]))
+        self.t_stop = plain_var(np.array([stop]))
+        self.reset_interval = plain_var(np.array([interval]))
 
     @classmethod
     def conformance_case(cls) -> ProcessCase:
@@ -135,66 +103,3 @@ class SoftResetLIF(AbstractProcess):
         from lava_snnlearn.testing.cases.soft_reset_lif import case
 
         return case()
-
-
-def _var(init: NDArray) -> Var:
-    return Var(shape=init.shape, init=init)
-
-
-def _shaped(name: str, value: ArrayLike, shape: tuple[int, ...]) -> NDArray:
-    """Numbers of shape (1,) for a scalar, else of shape ``shape``."""
-    array = np.asarray(value)
-    if array.dtype.kind not in "iuf":
-        raise TypeError(
-            f"SoftResetLIF: {name} is {value!r} ({array.dtype}). Give integers (chip units) or floats (real units)."
-        )
-    if array.size == 1:
-        return array.reshape(1)
-    try:
-        return np.broadcast_to(array, shape).copy()
-    except ValueError:
-        raise ValueError(
-            f"SoftResetLIF: {name} has shape {array.shape}, which does not fit the population's shape {shape}. "
-            "Give a scalar or one value per neuron."
-        ) from None
-
-
-def _parameters(given: Mapping[str, ArrayLike], shape: tuple[int, ...]) -> tuple[bool, dict[str, NDArray]]:
-    """Whether the parameters are real units, and the parameters as checked arrays."""
-    arrays = {name: _shaped(name, value, shape) for name, value in given.items()}
-    real_units = any(array.dtype.kind == "f" for array in arrays.values())
-    ranges: Mapping[str, tuple[float, float, str]] = _REAL_LIMITS if real_units else _CHIP_LIMITS
-    for name, array in arrays.items():
-        low, high, remedy = ranges[name]
-        within(f"SoftResetLIF: {name}", array, low, high, remedy)
-    dtype = np.float64 if real_units else np.int64
-    return real_units, {name: array.astype(dtype) for name, array in arrays.items()}
-
-
-def _exponent(value: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    array = _shaped("bias_exp", value, shape)
-    if array.dtype.kind == "f":
-        raise TypeError(
-            f"SoftResetLIF: bias_exp is {value!r}. It is a power of two: give an integer of 0 to {limits.BIAS_EXPONENT_MAX}."
-        )
-    within(
-        "SoftResetLIF: bias_exp", array, 0, limits.BIAS_EXPONENT_MAX, "The exponent has 3 bits: use a larger bias_mant instead."
-    )
-    return array.astype(np.int64)
-
-
-def _times(t_start: int, t_stop: int | None, reset_interval: int | None) -> tuple[int, int, int]:
-    """Start, stop and interval as integers, checked; None becomes NEVER."""
-    given: dict[str, Any] = {"t_start": t_start, "t_stop": t_stop, "reset_interval": reset_interval}
-    times: dict[str, int] = {}
-    for name, value in given.items():
-        try:
-            times[name] = NEVER if value is None and name != "t_start" else operator.index(value)
-        except TypeError:
-            raise TypeError(f"SoftResetLIF: {name} is {value!r}. Give a number of steps, an integer.") from None
-    start = times["t_start"]
-    within("SoftResetLIF: t_start", start, 0, NEVER - 1, "Steps are counted from 0.")
-    after_start = f"It has to lie behind t_start = {start}, or the neuron never is active; None means never."
-    within("SoftResetLIF: t_stop", times["t_stop"], start + 1, NEVER, after_start)
-    within("SoftResetLIF: reset_interval", times["reset_interval"], start + 1, NEVER, after_start)
-    return start, times["t_stop"], times["reset_interval"]

@@ -135,7 +135,7 @@ class Row:
 
 def test_tables_are_csv(tmp_path: Path) -> None:
     values = [0.1, 1e-300, float("nan"), 1 / 3]
-    checkpoints.write_table(tmp_path / "t.csv", ["name", "value"], [Row(f"a,{v}", v) for v in values])
+    checkpoints.write_table(tmp_path / "t.csv", ["name", "value"], [vars(Row(f"a,{v}", v)) for v in values])
     with (tmp_path / "t.csv").open(newline="") as file:
         lines = list(csv.reader(file))
     assert lines[0] == ["name", "value"]

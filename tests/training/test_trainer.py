@@ -96,7 +96,7 @@ def test_metrics_csv_holds_the_history(runs: ModuleType, tmp_path: Path) -> None
     with (tmp_path / "metrics.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     assert list(table[0]) == COLUMNS
-    assert [{key: float(value) for key, value in line.items()} for line in table] == [vars(row) for row in history.epochs]
+    assert [{key: float(value) for key, value in line.items()} for line in table] == [row.columns() for row in history.epochs]
     assert len(table) == 3
     assert trainer.network.training is False
     held = accuracy(trainer.network, trainer.data.valid)

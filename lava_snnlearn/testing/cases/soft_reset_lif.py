@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_snnlearn.fixed_point.arithmetic import DECAY_ONE, MEMBRANE_MAX, MEMBRANE_UNIT, bias_current, soft_reset_step
+from lava_snnlearn.testing.cases.phases import REFUSED_TIMES, random_times, sample_phase
 from lava_snnlearn.testing.processes import Arrays, Parameters, ProcessCase
 
 _NEURONS = 5
@@ -26,15 +27,6 @@ def case() -> ProcessCase:
     )
 
 
-def _times(rng: np.random.Generator) -> Parameters:
-    start = int(rng.integers(0, 4))
-    return {
-        "t_start": start,
-        "t_stop": None if rng.integers(2) else start + int(rng.integers(1, 20)),
-        "reset_interval": None if rng.integers(2) else start + int(rng.integers(1, 12)),
-    }
-
-
 def _chip_parameters(rng: np.random.Generator) -> Parameters:
     return {
         "shape": (_NEURONS,),
@@ -44,7 +36,7 @@ def _chip_parameters(rng: np.random.Generator) -> Parameters:
         "v_init": int(rng.choice([0, -500, 9000, MEMBRANE_MAX, -MEMBRANE_MAX])),
         "bias_mant": rng.integers(-4096, 4096, _NEURONS),
         "bias_exp": int(rng.integers(0, 8)),
-        **_times(rng),
+        **random_times(rng),
     }
 
 
@@ -57,7 +49,7 @@ def _real_parameters(rng: np.random.Generator) -> Parameters:
         "v_init": float(rng.normal()),
         "bias_mant": rng.normal(size=_NEURONS),
         "bias_exp": int(rng.integers(0, 3)),
-        **_times(rng),
+        **random_times(rng),
     }
 
 
@@ -66,13 +58,6 @@ def _inputs(rng: np.random.Generator, parameters: Parameters, steps: int) -> Arr
     if isinstance(parameters["vth"], float):
         return {"a_in": rng.normal(size=size)}
     return {"a_in": rng.integers(-300, 400, size) * int(rng.choice([1, 1, 300]))}
-
-
-def _phase(parameters: Parameters, step: int) -> tuple[bool, bool]:
-    """Whether a sample starts in this step, and whether the neuron is active."""
-    interval, stop = parameters["reset_interval"], parameters["t_stop"]
-    phase = step if interval is None else step % interval
-    return phase == 0, parameters["t_start"] <= phase and (stop is None or phase < stop)
 
 
 def _delta(parameters: Parameters) -> Any:
@@ -84,8 +69,8 @@ def _fixed(parameters: Parameters, inputs: Arrays, steps: int) -> Arrays:
     v: NDArray[np.int64] = np.zeros(parameters["shape"], dtype=np.int64)
     spikes, membranes = [], []
     for step in range(steps):
-        start, active = _phase(parameters, step)
-        v = np.full_like(v, parameters["v_init"]) if start else v
+        phase, active = sample_phase(parameters, step)
+        v = np.full_like(v, parameters["v_init"]) if phase == 0 else v
         fired = np.zeros(v.shape, dtype=bool)
         if active:
             fired, v, _ = soft_reset_step(
@@ -109,8 +94,8 @@ def _floating(parameters: Parameters, inputs: Arrays, steps: int) -> Arrays:
     v = np.zeros(parameters["shape"])
     spikes, membranes = [], []
     for step in range(steps):
-        start, active = _phase(parameters, step)
-        v = np.full(v.shape, float(parameters["v_init"])) if start else v
+        phase, active = sample_phase(parameters, step)
+        v = np.full(v.shape, float(parameters["v_init"])) if phase == 0 else v
         fired = np.zeros(v.shape)
         if active:
             v = (1 - leak) * v + unit * inputs["a_in"][step] + bias
@@ -129,8 +114,6 @@ def _refused() -> list[dict[str, Any]]:
         "v_init": [1 << 23, -(1 << 23)],
         "bias_mant": [-4097, 4096, 2**70],
         "bias_exp": [-1, 8, 1.0],
-        "t_start": [-1, 1.5],
-        "t_stop": [0],
-        "reset_interval": [0],
+        **REFUSED_TIMES,
     }
     return [{name: value} for name, values in bad.items() for value in values]

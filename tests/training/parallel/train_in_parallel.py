@@ -87,7 +87,7 @@ def make_trainer(case: str, folder: Path | None = None, **changes: Any) -> Train
 
 def result(trainer: Trainer, history: Any) -> dict[str, Any]:
     """What a run gave, without the seconds."""
-    rows = [{key: value for key, value in vars(row).items() if key != "seconds"} for row in history.epochs]
+    rows = [{key: value for key, value in row.columns().items() if key != "seconds"} for row in history.epochs]
     weights = {name: value.tolist() for name, value in trainer.network.state_dict().items()}
     test = predictions(trainer.network, trainer.data.test).tolist()
     return {"rows": rows, "best": history.best_epoch, "weights": weights, "test": test}

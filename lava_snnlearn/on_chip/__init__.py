@@ -1,0 +1,1 @@
+"""Learning on the chip: training in the chip's own integers, simulated here bit by bit."""

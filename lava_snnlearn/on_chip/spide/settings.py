@@ -1,0 +1,301 @@
+"""What a network that learns on the chip by SPIDE is built from: sizes, steps, number formats, and what follows from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lava_snnlearn.checks import LimitError, at_least, instance_of, known_name, real_number, whole_number, within
+from lava_snnlearn.fixed_point import limits, plasticity
+
+ERRORS = ("mse", "softmax")
+MEMORIES = ("nearest", "shadow", "stochastic")
+_DELTA_BITS = 1
+DELTA = 1 << _DELTA_BITS
+"""A spike subtracts twice the threshold, forward (V = 1, reset target -V) and backward (V_B = delta / 2)."""
+STEPS_MAX = 127
+BACKWARD_STEPS_MAX = 255
+"""Counts of spikes have 7 bits (forward) and 8 bits and a sign (backward)."""
+SYNAPSES_MAX = 64
+"""Connections of a network at most; each has one stream of random bits for its updates and one for the norm limit."""
+_LOGITS = 16
+"""The softmax's table spans about this difference of logits; exp(-16) is far below its resolution."""
+_ERROR_BITS = 7
+_VIEW_BITS = 7
+"""128 shadow units are one weight unit."""
+
+
+@dataclass(frozen=True, eq=False)
+class Synapses:
+    """One plastic connection, as simulator and Lava build it.
+
+    Attributes:
+        name: "F" (input to layer 1), "W1", "W2", ... (layer to the next), "R" (feedback, last layer to layer 1) or "C"
+            (last layer to readout).
+        source, target: layers 1..L that it joins; 0 is the input, L + 1 the readout.
+        n_in, n_out: its size; the memory is [n_out, n_in].
+        exponent, back_exponent: shifts of the sums in the two directions.
+        unit: the real weight of one shadow unit.
+        pre_one, post_one: sums over a sample that mean a mean signal of 1.0.
+        seed: of its random bits.
+        mask: bool [n_out, n_in], False where there is no synapse; None: all are there.
+        frozen: it does not learn.
+    """
+
+    name: str
+    source: int
+    target: int
+    n_in: int
+    n_out: int
+    exponent: int
+    back_exponent: int
+    unit: float
+    pre_one: float
+    post_one: float
+    seed: int
+    mask: NDArray[np.bool_] | None
+    frozen: bool
+
+    def rate(self, eta: float) -> tuple[int, int]:
+        """(multiplier, shift) with ``multiplier / 2 ** shift`` shadow units per product of counts, for learning rate ``eta``.
+
+        Raises:
+            LimitError: the rate is too large for the multiplier.
+        """
+        if eta == 0 or self.frozen:
+            return 0, 0
+        exact = eta / (self.pre_one * self.post_one * self.unit)
+        # Largest multiplier of 15 bits, and so the least rounding; a tiny rate ends at 0.
+        shift = min(max(14 - math.floor(math.log2(exact)), 0), plasticity.SHIFT_MAX)
+        multiplier = round(exact * 2.0**shift)
+        if multiplier > plasticity.MULTIPLIER_MAX and shift > 0:
+            shift, multiplier = shift - 1, round(exact * 2.0 ** (shift - 1))
+        within(f"{self.name}: update multiplier", multiplier, 0, plasticity.MULTIPLIER_MAX, "Lower eta.")
+        return multiplier, shift
+
+
+@dataclass(frozen=True, eq=False)
+class OnChipSettings:
+    """A dense network with feedback from its last to its first hidden layer that learns by SPIDE (arXiv 2302.00232).
+
+    Args:
+        sizes: (features, hidden 1, ..., hidden L, classes), L >= 1; with L = 1 the hidden layer feeds back onto itself.
+        steps: T_F, steps of the forward phase, 1..127.
+        backward_steps: T_B, steps of the backward phase, 1..255.
+        scale_bits: 2 ** scale_bits weight units are 1.0 of a hidden neuron's membrane; it is the threshold.
+        payload_one: payload (0..255) that an input of 1.0 is sent as.
+        bias_payload: payload of the unit that is always on, of which the hidden biases of layer 1 are the weights; 0: no bias.
+        input_exponent, hidden_exponent, readout_exponent: 0..7, of F, of the W and R, and of C.
+        readout_scale_bits: 2 ** readout_scale_bits weight units are a logit's 1.0, of a spike rate of 1.0, per step.
+        gain_bits: the gain of the injected gradient is s_eff = 2 ** gain_bits (spec: batch 1, so scale S / B).
+        eta: learning rate of the start.
+        error: "softmax" (cross-entropy by table) or "mse".
+        memory: "shadow" (16 bits behind each 8-bit weight), "stochastic" (8 bits, updates rounded at random) or "nearest" (8
+            bits, updates rounded to nearest, for comparison: it does not learn).
+        seed: of the initial weights and of stochastic rounding.
+        gamma: the host keeps the feedback loop's spectral norms below gamma * delta (per layer gamma^(1/L) * delta), 0..1.
+        masks: by synapse name, bool [n_out, n_in]: False where there is no synapse. F has a last column for the bias unit.
+        frozen: names of synapses that do not learn.
+
+    Raises:
+        LimitError, ValueError, TypeError, UnknownNameError: a value that does not fit; the message names it.
+    """
+
+    sizes: tuple[int, ...]
+    steps: int = 30
+    backward_steps: int = 100
+    scale_bits: int = 11
+    payload_one: int = 16
+    bias_payload: int = 16
+    input_exponent: int = 0
+    hidden_exponent: int = 3
+    readout_exponent: int = 0
+    readout_scale_bits: int = 7
+    gain_bits: int = 1
+    eta: float = 0.03
+    error: str = "softmax"
+    memory: str = "shadow"
+    seed: int = 0
+    gamma: float = 0.5
+    masks: Mapping[str, ArrayLike] = field(default_factory=dict)
+    frozen: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        instance_of("sizes", self.sizes, (tuple, list), "it must be (features, hidden, ..., classes), e.g. (64, 100, 10)")
+        object.__setattr__(self, "sizes", tuple(at_least(1, "a size", size) for size in self.sizes))
+        if len(self.sizes) < 3 or self.sizes[-1] < 2:
+            raise ValueError(f"sizes is {self.sizes}; it needs features, at least one hidden layer, and at least two classes")
+        within("number of hidden layers", self.layers, 1, SYNAPSES_MAX - 2, "Take fewer, wider layers.")
+        self._check_numbers()
+        known_name("error", self.error, ERRORS)
+        known_name("memory", self.memory, MEMORIES)
+        for name, number in (("eta", self.eta), ("gamma", self.gamma)):
+            real_number(name, number)
+            object.__setattr__(self, name, float(number))
+        within("eta", self.eta, 0, 1e6, "A learning rate is not negative.")
+        within("gamma", self.gamma, 0, 1, "The feedback loop must contract.")
+        instance_of("frozen", self.frozen, (tuple, list), "it must be a tuple of synapse names, e.g. ('F',)")
+        object.__setattr__(self, "frozen", tuple(known_name("frozen synapses", name, self.names) for name in self.frozen))
+        object.__setattr__(self, "masks", self._checked_masks())
+        for part in self.synapses:
+            part.rate(self.eta)
+
+    def _check_numbers(self) -> None:
+        high = limits.EXPONENT_MAX
+        ranges = {
+            "steps": (1, STEPS_MAX, "Forward counts have 7 bits."),
+            "backward_steps": (1, BACKWARD_STEPS_MAX, "Backward counts have 8 bits and a sign."),
+            "scale_bits": (1, 15, "The threshold register has 17 bits."),
+            "payload_one": (1, limits.GRADED_MAX, "Graded spikes have 8 bits."),
+            "bias_payload": (0, limits.GRADED_MAX, "Graded spikes have 8 bits."),
+            "input_exponent": (0, high, "Fold the factor into scale_bits."),
+            "hidden_exponent": (0, high, "Fold the factor into scale_bits."),
+            "readout_exponent": (0, high, "Fold the factor into readout_scale_bits."),
+            "readout_scale_bits": (0, 15, "Choose a scale at which weights have 8 bits."),
+            "gain_bits": (-20, 20, "See choose_gain."),
+            "seed": (0, 1 << 48, "A seed is a number from 0 on."),
+        }
+        for name, (low, top, remedy) in ranges.items():
+            object.__setattr__(self, name, whole_number(name, getattr(self, name)))
+            within(name, getattr(self, name), low, top, remedy)
+        # The trained network has this bias in a neuron's register, of 13 bits, with exponent 7.
+        within(
+            "bias_payload << input_exponent",
+            self.bias_payload << self.input_exponent,
+            0,
+            32,
+            "A neuron's bias register holds no more; lower bias_payload.",
+        )
+
+    def _checked_masks(self) -> dict[str, NDArray[np.bool_]]:
+        instance_of("masks", self.masks, Mapping, "it must be a dict from synapse name to a bool array")
+        shapes = {name: (n_out, n_in) for name, _, _, n_in, n_out in self._ends()}
+        checked = {}
+        for name, values in self.masks.items():
+            known_name("synapses with a mask", name, self.names)
+            mask = np.array(values)
+            if mask.dtype != np.bool_ or mask.shape != shapes[name]:
+                raise ValueError(f"mask of {name} is {mask.dtype} of shape {mask.shape}; expected bool of shape {shapes[name]}")
+            mask.setflags(write=False)
+            checked[name] = mask
+        return checked
+
+    @property
+    def layers(self) -> int:
+        """L, number of hidden layers."""
+        return len(self.sizes) - 2
+
+    @property
+    def channels(self) -> int:
+        """Input channels: features, and one for the bias unit if there is one."""
+        return self.sizes[0] + (self.bias_payload > 0)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the synapses, in the order of all tuples: F, W1 .. W(L-1), R, C."""
+        return ("F", *(f"W{layer}" for layer in range(1, self.layers)), "R", "C")
+
+    @property
+    def vth(self) -> int:
+        """Threshold of the hidden neurons in weight units, forward and backward."""
+        return 1 << self.scale_bits
+
+    @property
+    def delta(self) -> int:
+        """What a hidden spike subtracts, in weight units, and the limit of the injected gradient."""
+        return DELTA << self.scale_bits
+
+    @property
+    def error_step(self) -> int:
+        """Step of the sample (from 0) in which the error is computed and sent: after the last sum of the readout."""
+        return self.layers + self.steps
+
+    @property
+    def learn_step(self) -> int:
+        """Step of the sample in which the weights change."""
+        return self.error_step + self.backward_steps + self.layers
+
+    @property
+    def period(self) -> int:
+        """Steps of a sample."""
+        return self.learn_step + 1
+
+    @property
+    def logit_one(self) -> int:
+        """A logit of 1.0 in units of z, the readout's sum over the forward phase."""
+        return self.steps << self.readout_scale_bits
+
+    @property
+    def error_shift(self) -> int:
+        """Shift of the error stage.
+
+        Softmax: entries of the table are 2 ** error_shift units of z apart. Mse: an output of 1.0 is 128 << error_shift, the
+        power of two next to :attr:`logit_one`.
+        """
+        span = self.logit_one * (_LOGITS / plasticity.TABLE_SIZE if self.error == "softmax" else 2.0**-_ERROR_BITS)
+        return max(0, round(math.log2(span)))
+
+    @cached_property
+    def table(self) -> NDArray[np.int64]:
+        """The softmax's table."""
+        return plasticity.softmax_table(2.0**self.error_shift / self.logit_one)
+
+    def error_of(self, z: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The error [..., classes] of the readout's sums ``z`` for the one-hot ``target``, in units of 1/128."""
+        if self.error == "softmax":
+            return plasticity.softmax_error(z, target, self.table, self.error_shift)
+        return plasticity.mse_error(z, target, self.error_shift)
+
+    @property
+    def norm_limit(self) -> float:
+        """Largest spectral norm of R and of each W, in real units."""
+        return float(DELTA * self.gamma ** (1 / self.layers))
+
+    @cached_property
+    def synapses(self) -> tuple[Synapses, ...]:
+        """All connections in the order of :attr:`names`."""
+        return tuple(self._synapses(number, *ends) for number, ends in enumerate(self._ends()))
+
+    def _ends(self) -> list[tuple[str, int, int, int, int]]:
+        """(name, source, target, n_in, n_out)."""
+        last, sizes = self.layers, (self.channels, *self.sizes[1:])
+        pairs = [*((layer, layer + 1) for layer in range(last)), (last, 1), (last, last + 1)]
+        return [(name, *pair, sizes[pair[0]], sizes[pair[1]]) for name, pair in zip(self.names, pairs, strict=True)]
+
+    def _synapses(self, number: int, name: str, source: int, target: int, n_in: int, n_out: int) -> Synapses:
+        readout, mask = name == "C", self.masks.get(name)
+        exponent = {"F": self.input_exponent, "C": self.readout_exponent}.get(name, self.hidden_exponent)
+        scale = self.readout_scale_bits if readout else self.scale_bits
+        largest = self.payload_one if name == "F" else 1
+        # The gradient C^T e / 128, times the gain, in units of the backward neurons, of which delta is 1.0.
+        injected = self.gain_bits + self.scale_bits + _DELTA_BITS - _ERROR_BITS + exponent - scale
+        bound = (n_in * -limits.WEIGHT_MIN * (limits.GRADED_MAX if name == "F" else 1)) << exponent
+        if bound > limits.CHANNEL_MAX:
+            raise LimitError(
+                f"{name}: {n_in} inputs can sum up to {bound}, more than a channel's {limits.CHANNEL_MAX}; lower its exponent"
+            )
+        return Synapses(
+            name=name,
+            source=source,
+            target=target,
+            n_in=n_in,
+            n_out=n_out,
+            exponent=exponent,
+            back_exponent=injected if readout else exponent,
+            unit=2.0 ** (exponent - scale - _VIEW_BITS) * largest,
+            pre_one=float(self.steps * largest),
+            post_one=float(1 << _ERROR_BITS if readout else 2.0**self.gain_bits * DELTA * self.backward_steps),
+            seed=2 * SYNAPSES_MAX * self.seed + number,
+            mask=None if mask is None else np.asarray(mask),
+            frozen=name in self.frozen,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dict of numbers, strings and arrays; ``OnChipSettings(**d)`` is its inverse."""
+        return {key: getattr(self, key) for key in self.__dataclass_fields__}

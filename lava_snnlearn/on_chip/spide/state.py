@@ -1,0 +1,219 @@
+"""The memory of a network that learns on the chip: initial weights, weights from outside, the host's norm limit, files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lava_snnlearn.checks import at_least, finite, instance_of, within
+from lava_snnlearn.fixed_point.plasticity import SHADOW_BITS, SHADOW_MAX, random_bits, view_of
+from lava_snnlearn.on_chip.spide.settings import SYNAPSES_MAX, OnChipSettings, Synapses
+
+_CONTENT = "OnChipState"
+_DRAW_BITS = 32
+
+
+@dataclass(frozen=True, eq=False)
+class OnChipState:
+    """All that a network keeps between samples.
+
+    Args:
+        settings: what it is built from.
+        memories: one int16 array [n_out, n_in] a connection, in the order of ``settings.names``: shadows, +-32767, or, where
+            ``settings.memory`` is not "shadow", the 8-bit weights themselves, even, -256..254. 0 where a mask is False.
+        samples: updates done so far; it numbers the random bits.
+        eta: learning rate from now on; None: that of the settings.
+
+    Raises:
+        LimitError, ValueError, TypeError: arrays that do not fit the settings; the message names the connection.
+    """
+
+    settings: OnChipSettings
+    memories: tuple[NDArray[np.int16], ...]
+    samples: int = 0
+    eta: float | None = None
+
+    def __post_init__(self) -> None:
+        instance_of("settings", self.settings, OnChipSettings, "pass OnChipSettings(sizes=(features, hidden, classes))")
+        object.__setattr__(self, "memories", tuple(self.memories))
+        object.__setattr__(self, "samples", at_least(0, "samples", self.samples))
+        object.__setattr__(self, "eta", self.settings.eta if self.eta is None else float(self.eta))
+        within("eta", self.eta, 0, 1e6, "A learning rate is not negative.")
+        if len(self.memories) != len(self.settings.synapses):
+            raise ValueError(f"{len(self.memories)} memories for the connections {', '.join(self.settings.names)}; one each")
+        for part, memory in zip(self.settings.synapses, self.memories, strict=True):
+            self._check(part, memory)
+            part.rate(self.rate)
+
+    def _check(self, part: Synapses, memory: NDArray[np.int16]) -> None:
+        instance_of(f"memory of {part.name}", memory, np.ndarray, "it must be an int16 array")
+        shape = (part.n_out, part.n_in)
+        if memory.dtype != np.int16 or memory.shape != shape:
+            raise ValueError(
+                f"memory of {part.name} is {memory.dtype} of shape {memory.shape}; expected int16 of shape {shape}"
+            )
+        if self.settings.memory == "shadow":
+            within(f"memory of {part.name}", memory, -SHADOW_MAX, SHADOW_MAX, "Shadows have 16 bits.")
+        else:
+            within(f"memory of {part.name}", memory, -256, 254, "Weights have 8 bits.")
+            if (memory & 1).any():
+                raise ValueError(f"memory of {part.name} holds odd weights; 8-bit weights of mixed sign are even")
+        if part.mask is not None and memory[~part.mask].any():
+            raise ValueError(f"memory of {part.name} is not 0 where its mask says that there is no synapse")
+
+    @property
+    def rate(self) -> float:
+        """The learning rate from now on."""
+        assert self.eta is not None
+        return self.eta
+
+    @property
+    def views(self) -> tuple[NDArray[np.int16], ...]:
+        """The weights that spikes see, even, -256..254, one array [n_out, n_in] a connection."""
+        return tuple(view_of(memory) for memory in self.memories) if self.settings.memory == "shadow" else self.memories
+
+    def weights(self) -> dict[str, NDArray[np.float64]]:
+        """Real weights by connection as spikes see them; those of F for inputs of 1.0."""
+        unit = {part.name: part.unit * (1 << SHADOW_BITS - 1) for part in self.settings.synapses}
+        return {name: view * unit[name] for name, view in zip(self.settings.names, self.views, strict=True)}
+
+    def payload(self, x: ArrayLike) -> NDArray[np.int64]:
+        """What the source sends: int64 [..., channels], with the constant of the bias unit in the last channel.
+
+        Args:
+            x: data [..., features], floats 0..1 (1.0 is sent as payload_one), or integers that are taken as the payloads.
+
+        Raises:
+            LimitError: a value that a payload cannot hold. ValueError: shape, NaN. TypeError: neither floats nor integers.
+        """
+        values, settings = np.asarray(x), self.settings
+        if values.dtype.kind not in "iuf":
+            raise TypeError(f"data have dtype {values.dtype}; pass floats, or integer payloads")
+        if values.shape[-1:] != settings.sizes[:1]:
+            raise ValueError(f"data of shape {values.shape} do not fit; expected [..., {settings.sizes[0]}] features")
+        finite("data", values)
+        scaled = np.rint(values * settings.payload_one) if values.dtype.kind == "f" else values
+        within("payload", scaled, 0, 255, "Graded spikes have 8 bits; scale the data to 0..1.")
+        bias = np.full((*values.shape[:-1], settings.channels - settings.sizes[0]), settings.bias_payload)
+        return np.concatenate([scaled.astype(np.int64), bias], axis=-1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dict of numbers, strings and arrays; :meth:`from_dict` is its inverse."""
+        return {
+            "settings": self.settings.to_dict(),
+            "memories": list(self.memories),
+            "samples": self.samples,
+            "eta": self.eta,
+        }
+
+    @classmethod
+    def from_dict(cls, tree: Mapping[str, Any]) -> OnChipState:
+        """Rebuild, and check, a state from :meth:`to_dict`'s form."""
+        return cls(OnChipSettings(**tree["settings"]), tuple(tree["memories"]), tree["samples"], tree["eta"])
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write an HDF5 file, atomically."""
+        from lava_snnlearn.files import write_tree
+
+        write_tree(path, self.to_dict(), content=_CONTENT)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> OnChipState:
+        """Read a file written by :meth:`save`; everything is checked.
+
+        Raises:
+            FileFormatError: the file is missing, truncated, foreign, or its content is not a valid state.
+        """
+        from lava_snnlearn.files import FileFormatError, read_tree
+
+        tree = read_tree(path, content=_CONTENT)
+        try:
+            return cls.from_dict(tree)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise FileFormatError(f"{path} does not hold a valid {_CONTENT}: {error}") from error
+
+
+def initial(settings: OnChipSettings) -> OnChipState:
+    """Uniform weights, each row of unit length; biases 0; the norms of R and W limited.
+
+    The draw depends on ``settings.seed`` only.
+    """
+    instance_of("settings", settings, OnChipSettings, "pass OnChipSettings(sizes=(features, hidden, classes))")
+    draw = np.random.default_rng(settings.seed)
+    weights = []
+    for part in settings.synapses:
+        real = part.n_in if part.name != "F" else settings.sizes[0]
+        rows = np.zeros((part.n_out, part.n_in))
+        rows[:, :real] = draw.uniform(-1, 1, (part.n_out, real))
+        if part.mask is not None:
+            rows *= part.mask
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        weights.append(rows / np.where(lengths > 0, lengths, 1))
+    return from_weights(settings, weights)
+
+
+def from_weights(settings: OnChipSettings, weights: Sequence[ArrayLike]) -> OnChipState:
+    """A state from real weights, e.g. of a network trained with torch; rounded, zero where a mask is False, norms limited.
+
+    Args:
+        settings: see there; the formats must hold the weights.
+        weights: one array [n_out, n_in] a connection in the order of ``settings.names``, F for inputs of 1.0, with the
+            biases as its last column if there is a bias unit.
+
+    Raises:
+        LimitError: a weight that the format cannot hold. ValueError: shape, NaN.
+    """
+    instance_of("settings", settings, OnChipSettings, "pass OnChipSettings(sizes=(features, hidden, classes))")
+    memories = []
+    for part, weight in zip(settings.synapses, weights, strict=True):
+        real = np.array(weight, dtype=np.float64)
+        if real.shape != (part.n_out, part.n_in):
+            raise ValueError(f"weights of {part.name} have shape {real.shape}; expected {(part.n_out, part.n_in)}")
+        finite(f"weights of {part.name}", real)
+        remedy = "Raise its exponent, or lower scale_bits or readout_scale_bits."
+        within(f"weights of {part.name}", real, -SHADOW_MAX * part.unit, SHADOW_MAX * part.unit, remedy)
+        if part.mask is not None:
+            real *= part.mask
+        steps = real / part.unit if settings.memory == "shadow" else real / (part.unit * (1 << SHADOW_BITS))
+        memories.append(_kept(settings, np.rint(steps)))
+    return project(OnChipState(settings, tuple(memories)))
+
+
+def project(state: OnChipState) -> OnChipState:
+    """The state with R and every W scaled down, where needed, to a spectral norm of ``settings.norm_limit``; by the host.
+
+    8-bit weights are rounded at random (memory "stochastic"), so that small weights shrink on average as they should.
+    """
+    settings, memories = state.settings, list(state.memories)
+    for number, part in enumerate(settings.synapses):
+        if part.name in ("F", "C"):
+            continue
+        steps = _steps(settings, memories[number])
+        unit = part.unit if settings.memory == "shadow" else part.unit * (1 << SHADOW_BITS)
+        norm = float(np.linalg.norm(steps * unit, 2))
+        if norm > settings.norm_limit:
+            smaller = steps * (settings.norm_limit / norm)
+            if settings.memory == "stochastic":
+                draw = random_bits(steps.shape, _DRAW_BITS, part.seed + SYNAPSES_MAX, state.samples)
+                memories[number] = _kept(settings, np.floor(smaller + draw / 2.0**_DRAW_BITS))
+            else:
+                memories[number] = _kept(settings, np.rint(smaller))
+    return replace(state, memories=tuple(memories))
+
+
+def _steps(settings: OnChipSettings, memory: NDArray[np.int16]) -> NDArray[np.int64]:
+    """Shadow units, or 8-bit steps of two weight units."""
+    wide = memory.astype(np.int64)
+    return wide if settings.memory == "shadow" else wide >> 1
+
+
+def _kept(settings: OnChipSettings, steps: NDArray[np.float64]) -> NDArray[np.int16]:
+    """Inverse of :func:`_steps` for whole numbers; clipped to the format."""
+    if settings.memory == "shadow":
+        return np.clip(steps, -SHADOW_MAX, SHADOW_MAX).astype(np.int16)
+    return (2 * np.clip(steps, -128, 127)).astype(np.int16)
