@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,13 +15,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lava_snnlearn.checks import known_name
+from lava_snnlearn.samples import samples_for as _samples
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from lava_snnlearn.fixed_point.graph import FixedNetwork
+    from lava_snnlearn.on_chip.pipeline import Summary as OnChipSummary
+    from lava_snnlearn.pipeline import Summary
 
 app = typer.Typer(
     name="lava-snnlearn",
@@ -40,9 +40,17 @@ _FILES = "Files"
 
 @app.command()
 def run(
+    context: typer.Context,
     method: Annotated[
-        str, typer.Option(help="bptt, dsr, ottt, rate_bp or sltt; see 'lava-snnlearn methods'.", rich_help_panel=_RUN)
+        str,
+        typer.Option(
+            help="bptt, dsr, ep, ide, ottt, rate_bp, sltt or spide; see 'lava-snnlearn methods'.", rich_help_panel=_RUN
+        ),
     ] = "ottt",
+    on_chip: Annotated[
+        bool,
+        typer.Option("--on-chip", help="SPIDE: train in the chip's integers, replay on Lava.", rich_help_panel=_RUN),
+    ] = False,
     data: Annotated[
         str,
         typer.Option(help="digits, mnist, fashion, cifar10, or events: nmnist, dvs_gesture, shd ...", rich_help_panel=_RUN),
@@ -55,12 +63,15 @@ def run(
     k: Annotated[int | None, typer.Option(help="SLTT: steps with a backward (SLTT-K).", rich_help_panel=_RUN)] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option(help="Any option of the method, e.g. trace_bias=false; see 'methods'.", rich_help_panel=_RUN),
+        typer.Option(
+            help="Any option of the method, e.g. trace_bias=false, or on chip error=mse; see 'methods'.", rich_help_panel=_RUN
+        ),
     ] = None,
     layers: Annotated[
         str | None,
         typer.Option(
-            help="Dense layers, e.g. 128,128; a conv net, e.g. 16C3-P2-32C3-P2-128; or vgg, preact_resnet, nf_resnet.",
+            help="Dense layers, e.g. 128,128; a conv net, e.g. 16C3-P2-32C3-P2-128; or vgg, preact_resnet, nf_resnet. "
+            "IDE and SPIDE feed the last layer back to the first.",
             rich_help_panel=_NET,
         ),
     ] = None,
@@ -72,9 +83,12 @@ def run(
     ] = "subtract",
     norm: Annotated[str | None, typer.Option(help="none, bn_step, bn_time or sws.", rich_help_panel=_NET)] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Default: 30 for digits, 2 for mnist and fashion, else 10.", rich_help_panel=_TRAIN)
+        int | None,
+        typer.Option(help="Default: 30 for digits (on chip 10), 2 for mnist and fashion, else 10 (2).", rich_help_panel=_TRAIN),
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Samples a batch.", rich_help_panel=_TRAIN)] = 128,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Samples a batch. Default: 128, EP 20; on chip always 1.", rich_help_panel=_TRAIN)
+    ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Default: the method's published one.", rich_help_panel=_TRAIN)
     ] = None,
@@ -84,21 +98,29 @@ def run(
     ] = 1,
     train_size: Annotated[int | None, typer.Option(help="Use only so many training samples.", rich_help_panel=_TRAIN)] = None,
     input: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="current, graded (8-bit spikes), rate or latency (binary spikes), spikes (events).", rich_help_panel=_CHIP
+            help="current (default), graded (8-bit spikes; EP), rate or latency (binary spikes), spikes (events).",
+            rich_help_panel=_CHIP,
         ),
-    ] = "current",
+    ] = None,
     weight_bits: Annotated[int, typer.Option(help="2..8.", rich_help_panel=_CHIP)] = 8,
     verify_samples: Annotated[int, typer.Option(help="Test samples run on Lava's simulator.", rich_help_panel=_CHIP)] = 32,
-    name: Annotated[str | None, typer.Option(help="Name of the run; default METHOD-DATA.", rich_help_panel=_FILES)] = None,
+    replay_samples: Annotated[
+        int, typer.Option(help="On chip: training samples that Lava learns again.", rich_help_panel=_CHIP)
+    ] = 10,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the run; default METHOD-DATA or METHOD-on-chip-DATA.", rich_help_panel=_FILES)
+    ] = None,
     runs_dir: Annotated[Path, typer.Option(help="Folder of all runs.", rich_help_panel=_FILES)] = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.", rich_help_panel=_FILES)] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run.", rich_help_panel=_FILES)] = False,
 ) -> None:
     """Train, quantize, emulate on the whole test set, verify on Lava, write a report.
 
-    Exit status: 0 all equal, 1 a mismatch between emulator and Lava, 2 an error.
+    With --on-chip SPIDE learns in the chip's own integers, and Lava learns the first samples again.
+
+    Exit status: 0 all equal, 1 a mismatch between emulator (or simulator) and Lava, 2 an error.
 
     Examples:
 
@@ -112,41 +134,56 @@ def run(
 
       lava-snnlearn run --data nmnist --input spikes --steps 10
 
+      lava-snnlearn run --method ide --data mnist --layers 400 --steps 5
+
+      lava-snnlearn run --method spide --on-chip --option error=mse --replay-samples 20
+
       torchrun --nproc-per-node 2 -m lava_snnlearn run --data mnist
     """
-    from lava_snnlearn import pipeline
-
     if resume and overwrite:
         raise ValueError("--resume continues an earlier run and --overwrite deletes it; give one of them")
-    settings = pipeline.Settings(
-        method=method,
-        data=data,
-        options=(
+    _refuse_given(context, method, on_chip)
+    shared: dict[str, Any] = {
+        "data": data,
+        "options": (
             *((key, value) for key, value in (("update", update), ("k", k)) if value is not None),
             *_options(option or []),
         ),
-        layers=None if layers is None else _layers(layers),
-        width=width,
-        frames=frames,
-        augment=augment,
-        epochs=epochs,
-        steps=steps,
-        leak=leak,
-        reset=reset,
-        norm=norm,
-        input=input,
-        weight_bits=weight_bits,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        seed=seed,
-        verify_samples=verify_samples,
-        train_size=train_size,
-        threads=threads,
-    )
-    folder = runs_dir / (name or f"{method}-{data}")
+        "layers": None if layers is None else _layers(layers),
+        "epochs": epochs,
+        "steps": steps,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "verify_samples": verify_samples,
+        "train_size": train_size,
+    }
+    job: Callable[..., Summary | OnChipSummary | None]
+    if on_chip:
+        from lava_snnlearn.on_chip import pipeline as on_chip_pipeline
+
+        job = partial(on_chip_pipeline.run, on_chip_pipeline.Settings(**shared, replay_samples=replay_samples))
+    else:
+        from lava_snnlearn import pipeline
+
+        settings = pipeline.Settings(
+            **shared,
+            method=method,
+            width=width,
+            frames=frames,
+            augment=augment,
+            leak=leak,
+            reset=reset,
+            norm=norm,
+            input=input,
+            weight_bits=weight_bits,
+            batch_size=batch_size,
+            threads=threads,
+        )
+        job = partial(pipeline.run, settings)
+    folder = runs_dir / (name or f"{method}-{'on-chip-' * on_chip}{data}")
     console = Console(soft_wrap=True, highlight=False, markup=False)
     try:
-        summary = pipeline.run(settings, folder, resume=resume, overwrite=overwrite, tell=console.print)
+        summary = job(folder, resume=resume, overwrite=overwrite, tell=console.print)
     except FileExistsError as error:
         raise FileExistsError(
             f"{folder} holds a checkpoint of an earlier run. Continue it with --resume, replace it with --overwrite, or choose "
@@ -157,12 +194,46 @@ def run(
     table = Table(title=str(folder))
     for heading in ("", "test accuracy"):
         table.add_column(heading)
-    table.add_row("float (torch)", f"{summary.float_accuracy:.4f}")
-    table.add_row(f"fixed point, {weight_bits} bits", f"{summary.fixed_accuracy:.4f}")
-    table.add_row("same prediction in both", f"{summary.agreement:.4f}")
+    for row in summary.rows():
+        table.add_row(*row)
     Console().print(table)
     console.print(f"open {folder / 'report.html'}")
-    raise typer.Exit(0 if summary.verification.ok else 1)
+    raise typer.Exit(0 if summary.ok else 1)
+
+
+_NOT_ON_CHIP = (
+    "update",
+    "k",
+    "augment",
+    "frames",
+    "width",
+    "leak",
+    "reset",
+    "norm",
+    "batch_size",
+    "threads",
+    "input",
+    "weight_bits",
+)
+
+
+def _refuse_given(context: typer.Context, method: str, on_chip: bool) -> None:
+    """Raise ValueError for options that were given and do not apply, on the chip or off it."""
+    if on_chip and method != "spide":
+        raise ValueError(f"--on-chip: {method} does not learn on the chip, SPIDE does; give --method spide")
+    # Given although equal to the default is given, too.
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name in (_NOT_ON_CHIP if on_chip else ("replay_samples",))
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    ]
+    if given and on_chip:
+        raise ValueError(
+            f"{', '.join(given)} cannot be set with --on-chip, where dense IF neurons learn 8-bit weights from graded input, "
+            "one sample after the other; leave out, or see 'lava-snnlearn methods' for what --option sets"
+        )
+    if given:
+        raise ValueError("--replay-samples are training samples of --on-chip; leave it out")
 
 
 @app.command("methods")
@@ -177,11 +248,16 @@ def list_methods() -> None:
 
     from lava_snnlearn.citations import citation
     from lava_snnlearn.methods import METHODS
+    from lava_snnlearn.on_chip.pipeline import OPTIONS
+    from lava_snnlearn.on_chip.spide import OnChipSettings
 
+    on_chip = {field.name: field for field in dataclasses.fields(OnChipSettings)}
     for name, cls in METHODS.items():
         summary = (cls.__doc__ or "").strip().splitlines()[0]
         options = ", ".join(f"{field.name}={_default(field)}" for field in dataclasses.fields(cls))
         typer.echo(f"{name}: {summary}\n  options: {options}")
+        if name == "spide":
+            typer.echo("  with --on-chip: " + ", ".join(f"{key}={_default(on_chip[key])}" for key in OPTIONS))
         typer.echo("  cite: " + citation(name).replace("\n", "\n        ") + "\n")
 
 
@@ -289,80 +365,6 @@ def _layers(text: str) -> tuple[int, ...] | str:
         raise ValueError(
             f"--layers is {text!r}; give sizes separated by commas, e.g. 128,128, or a conv net, e.g. 16C3-P2-32C3-P2-128"
         ) from None
-
-
-def _samples(
-    file: Path, network: FixedNetwork, data: str | None, npy: Path | None, count: int | None
-) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
-    """Samples and, where known, labels for a network file: from --npy, --data, or the run that the file belongs to."""
-    import torch
-
-    from lava_snnlearn.data import DATASETS, EVENT_DATASETS, load
-    from lava_snnlearn.data.batches import inputs
-
-    if count is not None and count < 1:
-        raise ValueError(f"--samples is {count}; give at least 1")
-    if npy is not None:
-        if data is not None:
-            raise ValueError("--npy and --data both name the samples; give one of them")
-        x = _read_npy(npy)
-        # Sequences are time first.
-        return (x[:, :count] if x.ndim == 3 else x[:count]), None
-    chosen = _data_of_run(file.parent / "summary.json") if data is None else data
-    if known_name("data set", chosen, [*DATASETS, *EVENT_DATASETS, "random"]) == "random":
-        return _random(network, count or 64), None
-    if chosen in EVENT_DATASETS:
-        most: dict[str, Any] = {"max_count": 1} if network.host.form == "spikes" else {}
-        test = load(chosen, steps=network.steps, **most).test
-    else:
-        test = load(chosen, scale="unit" if network.host.encoding != "direct" else "standard").test
-    return inputs(test.x[:count], torch.device("cpu"), torch.float32).numpy(), test.y[:count]
-
-
-def _read_npy(path: Path) -> NDArray[Any]:
-    import numpy as np
-
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path} is not a readable .npy array: {error}") from error
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"{path} is an archive of several arrays (.npz); save the samples alone with numpy.save")
-    if array.ndim not in (2, 3):
-        raise ValueError(f"{path} has shape {array.shape}; expected samples [N, features] or sequences [time, N, features]")
-    return array
-
-
-def _data_of_run(summary: Path) -> str:
-    """The data set of the run that wrote this summary.json; "random" where there is none."""
-    if not summary.is_file():
-        return "random"
-    try:
-        return str(json.loads(summary.read_text(encoding="utf-8"))["settings"]["data"])
-    except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"{summary} does not say which data set the run used ({error!r}); name it with --data") from error
-
-
-def _random(network: FixedNetwork, count: int) -> NDArray[Any]:
-    """Random samples over the range that the network's input takes."""
-    import numpy as np
-
-    from lava_snnlearn.fixed_point import limits
-
-    host = network.host
-    generator = np.random.default_rng(0)
-    if (host.form == "current" and host.weight is None) or (host.form == "graded" and host.step == 0):
-        # A network that takes integers only: up to two thresholds of current, or any payload.
-        top = 2 * min(network.population(name).vth for name in host.targets) if host.targets else limits.GRADED_MAX
-        return generator.integers(0, min(top, limits.CURRENT_MAX), (count, host.size), endpoint=True)
-    draws = generator.random((count, host.features))
-    if host.encoding != "direct":
-        return draws.astype(np.float32)  # the rate and latency codes take intensities from 0 to 1
-    if host.form == "graded":
-        draws = host.offset + draws * host.step * 255
-    elif host.form == "spikes":
-        draws = np.rint(draws)
-    return draws.astype(np.float32)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,23 +24,24 @@ from lava_snnlearn.fixed_point.graph import FixedNetwork
 from lava_snnlearn.fixed_point.quantize import quantize
 from lava_snnlearn.fixed_point.table import advice, connection_rows, population_rows
 from lava_snnlearn.fixed_point.trace import Trace
+from lava_snnlearn.networks.classifier import Classifier
 from lava_snnlearn.networks.norms import NORMS
 from lava_snnlearn.neurons import LIF, RESETS
+from lava_snnlearn.neurons.feedback import FeedbackLIF
 from lava_snnlearn.training import History, Trainer, predictions
 from lava_snnlearn.verification import Report, verify
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 INPUTS = ("current", "graded", "latency", "rate", "spikes")
 NETWORKS = ("nf_resnet", "preact_resnet", "vgg")
 """Networks that ``layers`` can name instead of listing layers."""
-FEEDBACK_LAYERS: dict[str, tuple[int, ...] | str] = {"digits": (100,), "mnist": (400,), "fashion": (400,)}
-DEFAULT_LAYERS: dict[str, tuple[int, ...] | str] = {"digits": (128, 128), "mnist": (256, 256), "fashion": (256, 256)}
-MAPS, ROWS = "16C3s2-32C3s2-128", (256,)
-"""Layers for all other data: those that are images, and those that are not."""
-FEEDBACK_MAPS = "64C5s2"
+Layers = tuple[int, ...] | str
+DEFAULT_LAYERS: dict[str, Layers] = {"digits": (128, 128), "mnist": (256, 256), "fashion": (256, 256)}
+FEEDBACK_LAYERS: dict[str, Layers] = {"digits": (100,), "mnist": (400,), "fashion": (400,)}
+ENERGY_LAYERS: dict[str, Layers] = {"digits": (128,)}
+MAPS, FEEDBACK_MAPS, ROWS = "16C3s2-32C3s2-128", "64C5s2", (256,)
+"""Layers for all other data: those that are images, these with feedback, and those that are not (or cannot be) maps."""
 DEFAULT_EPOCHS = {"digits": 30, "mnist": 2, "fashion": 2}
+BATCH_SIZE, ENERGY_BATCH_SIZE = 128, 20
 CALIBRATION = 2000
 """Training samples that set the ranges of the integers."""
 PICTURED = 64
@@ -51,9 +52,10 @@ PICTURED = 64
 class Settings:
     """What to run; None takes the default of the method or the data set.
 
-    ``input`` is "current" (the host computes the first layer's current), "graded" (8-bit graded spikes), "rate" or "latency"
-    (binary spikes; the data are then scaled to [0, 1]), or "spikes" (event data only, with at most one event a pixel and
-    frame). ``layers`` are sizes of dense layers, a text for :func:`~lava_snnlearn.networks.conv_net`, or one of
+    ``input`` is "current" (the host computes the first layer's current), "graded" (8-bit graded spikes; the only one of energy
+    networks, which are shown data of [0, 1]), "rate" or "latency" (binary spikes; the data are then scaled to [0, 1]), or
+    "spikes" (event data only, with at most one event a pixel and frame).
+    ``layers`` are sizes of dense layers, a text for :func:`~lava_snnlearn.networks.conv_net`, or one of
     :data:`NETWORKS` (then ``width`` scales its channels). ``frames`` says how events become frames, "time" or "count".
     ``options`` go to the method, e.g. {"update": "online"} or {"k": 2}. ``augment`` names image augmentations, e.g.
     "crop_flip". ``threads`` is part of the result: sums in another order round differently. Small networks are fastest with
@@ -70,9 +72,9 @@ class Settings:
     leak: float | None = None
     reset: str = "subtract"
     norm: str | None = None
-    input: str = "current"
+    input: str | None = None
     weight_bits: int = 8
-    batch_size: int = 128
+    batch_size: int | None = None
     learning_rate: float | None = None
     seed: int = 0
     verify_samples: int = 32
@@ -84,10 +86,10 @@ class Settings:
     def __post_init__(self) -> None:
         known_name("method", self.method, methods.METHODS)
         known_name("data set", self.data, [*DATASETS, *EVENT_DATASETS])
-        known_name("input", self.input, INPUTS)
         known_name("reset", self.reset, RESETS)
-        if self.norm is not None:
-            known_name("norm", self.norm, NORMS)
+        for kind, name, valid in (("input", self.input, INPUTS), ("norm", self.norm, NORMS)):
+            if name is not None:
+                known_name(kind, name, valid)
         if self.threads < 1:
             raise ValueError(f"threads is {self.threads}; training needs at least 1")
         if self.verify_samples < 1:
@@ -104,23 +106,20 @@ class Settings:
     @property
     def encoding(self) -> str:
         """Code of the network: the binary inputs are codes, the others take the data as they are."""
-        return self.input if self.input in ENCODINGS else "direct"
-
-    @property
-    def scale(self) -> str:
-        """Scale of the data that the input form needs."""
-        return "standard" if self.encoding == "direct" else "unit"
+        return self.input if self.input is not None and self.input in ENCODINGS else "direct"
 
     @property
     def has_events(self) -> bool:
         """Whether the data are events."""
         return self.data in EVENT_DATASETS
 
-    def load(self, steps: int) -> Dataset:
-        """The data set; events in ``steps`` frames."""
+    def load(self, preset: methods.Preset) -> Dataset:
+        """The data set: images in the scale that network and code need, events in as many frames as there are steps."""
         if not self.has_events:
-            return load(self.data, scale=self.scale, train_size=self.train_size)
+            scale = "unit" if preset.energy or self.encoding != "direct" else "standard"
+            return load(self.data, scale=scale, train_size=self.train_size)
         most: dict[str, Any] = {"max_count": 1} if self.input == "spikes" else {}
+        steps = preset.steps if self.steps is None else self.steps
         return load(self.data, train_size=self.train_size, steps=steps, by=self.frames, **most)
 
 
@@ -136,6 +135,34 @@ class Summary:
     agreement: float
     verification: Report
     seconds: dict[str, float]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything compared was equal."""
+        return self.verification.ok
+
+    def rows(self) -> list[list[str]]:
+        """The accuracies on the test set, as text cells."""
+        return [
+            ["float (torch)", f"{self.float_accuracy:.4f}"],
+            ["fixed point (emulator)", f"{self.fixed_accuracy:.4f}"],
+            ["same prediction in both", f"{self.agreement:.4f}"],
+        ]
+
+
+class Stages:
+    """Tells at the end of each stage of a run what it gave, and keeps how long it took."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.seconds: dict[str, float] = {}
+        self._tell, self._clock = tell, time.perf_counter()
+
+    def done(self, name: str, text: str) -> None:
+        """This stage is done."""
+        now = time.perf_counter()
+        self.seconds[name], self._clock = now - self._clock, now
+        if distributed.is_first():
+            self._tell(text)
 
 
 def run(
@@ -154,70 +181,88 @@ def run(
     Raises:
         FileExistsError, OSError, ValueError, LavaRunError: as in Trainer, quantize and run_lava.
     """
-    seconds: dict[str, float] = {}
-    clock = time.perf_counter()
-
-    def stage(name: str, text: str) -> None:
-        nonlocal clock
-        now = time.perf_counter()
-        seconds[name], clock = now - clock, now
-        if distributed.is_first():
-            tell(text)
-
+    stages = Stages(tell)
     torch.set_num_threads(settings.threads)
     method = methods.get(settings.method, **dict(settings.options))
-    data = settings.load(method.preset.steps if settings.steps is None else settings.steps)
+    if method.preset.energy:
+        _refuse_for_energy(settings, method)
+    data = settings.load(method.preset)
     torch.manual_seed(settings.seed)
     settings = _complete(settings, method, data)
     network = _network(settings, method, data)
     trainer = _trainer(settings, network, method, data, folder)
-    stage(
-        "load",
-        f"{method}\n{data.name}: {len(data.train)} training, {len(data.valid)} validation, {len(data.test)} test samples",
-    )
+    stages.done("load", f"{method}\n{counts(data)}")
     history = trainer.resume() if resume else trainer.fit(overwrite=overwrite)
     if not distributed.is_first():
         return None
     floats = predictions(network, data.test)
     float_accuracy = float((floats == data.test.y).mean())
-    stage("train", f"trained {settings.epochs} epochs: test accuracy {float_accuracy:.4f} (float)")
+    stages.done("train", f"trained {settings.epochs} epochs: test accuracy {float_accuracy:.4f} (float)")
 
     form = settings.input if settings.encoding == "direct" else "spikes"
-    chip = quantize(network, weight_bits=settings.weight_bits, input=form, calibration=_time_first(data.train.x[:CALIBRATION]))
+    chip = quantize(network, weight_bits=settings.weight_bits, input=form, calibration=time_first(data.train.x[:CALIBRATION]))
     chip.save(folder / "network.h5")
-    stage("quantize", f"quantized to {settings.weight_bits} bits: {folder / 'network.h5'}")
-    answer = emulate(chip, _time_first(data.test.x), record="outputs")
+    stages.done("quantize", f"quantized to {settings.weight_bits} bits: {folder / 'network.h5'}")
+    answer = emulate(chip, time_first(data.test.x), record="outputs")
     fixed_accuracy = float((answer.predictions == data.test.y).mean())
     agreement = float((answer.predictions == floats).mean())
     clipped = sum(answer.saturated.values())
-    stage("emulate", f"emulated: test accuracy {fixed_accuracy:.4f} (fixed point), {clipped} membranes clipped")
-    proof = verify(chip, _time_first(data.test.x[: settings.verify_samples]))
-    stage("verify", str(proof))
-    summary = Summary(folder, history, chip, float_accuracy, fixed_accuracy, agreement, proof, seconds)
+    stages.done("emulate", f"emulated: test accuracy {fixed_accuracy:.4f} (fixed point), {clipped} membranes clipped")
+    proof = verify(chip, time_first(data.test.x[: settings.verify_samples]))
+    stages.done("verify", str(proof))
+    summary = Summary(folder, history, chip, float_accuracy, fixed_accuracy, agreement, proof, stages.seconds)
     _write(settings, data, method, summary, answer)
-    stage("report", f"report: {folder / 'report.html'}")
+    stages.done("report", f"report: {folder / 'report.html'}")
     return summary
 
 
-def _time_first(x: np.ndarray) -> np.ndarray:
+def counts(data: Dataset) -> str:
+    """One line about a data set."""
+    return f"{data.name}: {len(data.train)} training, {len(data.valid)} validation, {len(data.test)} test samples"
+
+
+def time_first(x: np.ndarray) -> np.ndarray:
     """Samples as emulator and quantize take them: static ones as they are, sequences [T, B, n] in float32."""
     found: np.ndarray = inputs(x, torch.device("cpu"), torch.float32).numpy()
     return found
 
 
+def _refuse_for_energy(settings: Settings, method: methods.Method) -> None:
+    """Raise ValueError, before any work, for what an energy network does not have."""
+    unfit = {
+        "data": settings.has_events,
+        "input": settings.input not in (None, "graded"),
+        "layers": isinstance(settings.layers, str),
+        "width": settings.width != 1,
+        "leak": settings.leak is not None,
+        "norm": settings.norm not in (None, "none"),
+        "reset": settings.reset != "subtract",
+    }
+    found = [f"{name} {getattr(settings, name)!r}" for name, wrong in unfit.items() if wrong]
+    if found:
+        raise ValueError(
+            f"{', '.join(found)}: does not apply to {method.name}, whose energy networks settle on static images, sent as "
+            "graded spikes, in dense layers without leak, reset and norm; leave it out"
+        )
+
+
 def _complete(settings: Settings, method: methods.Method, data: Dataset) -> Settings:
     """The settings with the defaults of method and data set filled in, so that a report shows what was run."""
     preset = method.preset
-    known, maps = (FEEDBACK_LAYERS, FEEDBACK_MAPS) if preset.feedback else (DEFAULT_LAYERS, MAPS)
+    known: dict[str, Layers] = FEEDBACK_LAYERS if preset.feedback else ENERGY_LAYERS if preset.energy else DEFAULT_LAYERS
+    maps: Layers = FEEDBACK_MAPS if preset.feedback else ROWS if preset.energy else MAPS
     defaults: dict[str, Any] = {
         "layers": known.get(settings.data, ROWS if data.shape is None or min(data.shape[1:]) < 8 else maps),
         "epochs": DEFAULT_EPOCHS.get(settings.data, 10),
         "steps": preset.steps,
-        "norm": preset.norm,
+        "batch_size": ENERGY_BATCH_SIZE if preset.energy else BATCH_SIZE,
         "learning_rate": preset.learning_rate,
+        "input": "graded" if preset.energy else "current",
     }
-    if not preset.neuron.trains_threshold:
-        defaults["leak"] = preset.neuron.leak
+    if not preset.energy:
+        defaults["norm"] = preset.norm
+        if not preset.neuron.trains_threshold:
+            defaults["leak"] = preset.neuron.leak
     return dataclasses.replace(settings, **{key: value for key, value in defaults.items() if getattr(settings, key) is None})
 
 
@@ -230,11 +275,16 @@ def _neuron(settings: Settings, method: methods.Method) -> LIF:
     return dataclasses.replace(method.preset.neuron, **changes)
 
 
-def _network(settings: Settings, method: methods.Method, data: Dataset) -> networks.Network:
-    neuron, layers = _neuron(settings, method), settings.layers
+def _network(settings: Settings, method: methods.Method, data: Dataset) -> Classifier:
+    layers = settings.layers
+    if method.preset.energy:
+        assert isinstance(layers, tuple)  # text was refused
+        assert settings.steps is not None
+        return networks.energy_net([data.features, *layers, data.classes], steps=settings.steps)
+    neuron = _neuron(settings, method)
     options: dict[str, Any] = {"norm": settings.norm, "steps": settings.steps, "encoding": settings.encoding}
     assert layers is not None  # _complete has filled it in
-    if method.preset.feedback:
+    if isinstance(neuron, FeedbackLIF):
         source = data.features if data.shape is None else data.shape
         return networks.feedback_net(source, layers, data.classes, neuron, width=settings.width, **options)
     if not isinstance(layers, str):
@@ -253,8 +303,9 @@ def _network(settings: Settings, method: methods.Method, data: Dataset) -> netwo
     return networks.preact_resnet(data.shape, data.classes, neuron, width=channels, **options)
 
 
-def _trainer(settings: Settings, network: networks.Network, method: methods.Method, data: Dataset, folder: Path) -> Trainer:
-    assert settings.epochs is not None  # _complete has filled it in
+def _trainer(settings: Settings, network: Classifier, method: methods.Method, data: Dataset, folder: Path) -> Trainer:
+    assert settings.epochs is not None  # _complete has filled them in
+    assert settings.batch_size is not None
     return Trainer(
         network,
         method,
@@ -275,10 +326,10 @@ def _augmentation(names: str, data: Dataset) -> Any:
 
 
 def _write(settings: Settings, data: Dataset, method: methods.Method, summary: Summary, answer: Trace) -> None:
-    from lava_snnlearn.report import write_report
+    from lava_snnlearn.report import activity, inference_figures, training_figures, verdict, write_report
 
     proof = summary.verification
-    trace = emulate(summary.network, _time_first(data.test.x[:PICTURED]))
+    trace = emulate(summary.network, time_first(data.test.x[:PICTURED]))
     results = {
         "float_accuracy": summary.float_accuracy,
         "fixed_accuracy": summary.fixed_accuracy,
@@ -294,29 +345,17 @@ def _write(settings: Settings, data: Dataset, method: methods.Method, summary: S
     }
     content = {"settings": dataclasses.asdict(settings) | {"options": dict(settings.options)}, "results": results}
     write_text(summary.folder / "summary.json", json.dumps(content, indent=2) + "\n")
-    share = sum(int(s.sum(dtype=np.int64)) for s in trace.spikes.values()) / sum(s.size for s in trace.spikes.values())
-    accuracy_rows = [
-        ["", "test accuracy"],
-        ["float (torch)", f"{summary.float_accuracy:.4f}"],
-        [f"fixed point, {settings.weight_bits} bits (emulator)", f"{summary.fixed_accuracy:.4f}"],
-        ["same prediction in both", f"{summary.agreement:.4f}"],
-        ["spikes per neuron and step", f"{share:.3f}"],
-        ["membranes clipped to 24 bits", str(sum(answer.saturated.values()))],
-    ]
-    verdict = (
-        f"Verified: {proof.samples} samples, all populations, every step, 0 mismatches" if proof.ok else "NOT equal, see below"
-    )
     write_report(
         summary.folder,
         title=f"{method.name.upper()} on {data.name}",
-        verdict=f"{verdict} ({', '.join(f'{n} values against {b}' for b, n in proof.compared.items())}).",
+        verdict=verdict(proof),
         ok=proof.ok,
         tables={
-            "Result": accuracy_rows,
+            "Result": [["", "test accuracy"], *summary.rows(), *activity(trace, answer)],
             "Populations": population_rows(summary.network),
             "Connections": connection_rows(summary.network),
         },
-        figures=_figures(data, summary, answer, trace),
+        figures=training_figures(summary.history.epochs) | inference_figures(summary.network, data, answer, trace),
         text={
             "Verification": str(proof),
             "Resources and quantisation": "\n".join([*advice(summary.network), *summary.network.notes]),
@@ -324,29 +363,3 @@ def _write(settings: Settings, data: Dataset, method: methods.Method, summary: S
             "Please cite": citation(method),
         },
     )
-
-
-def _figures(data: Dataset, summary: Summary, answer: Trace, trace: Trace) -> dict[str, tuple[Figure, str]]:
-    """Heading -> (figure, caption)."""
-    from lava_snnlearn.report import confusion_matrix, curves, membranes, raster, rates
-
-    return {
-        "Curves": (
-            curves(summary.history.epochs),
-            "Training; the weights of the epoch best on the validation split are kept.",
-        ),
-        "Confusion matrix": (
-            confusion_matrix(data.test.y, answer.predictions, data.classes),
-            "The fixed-point network on the whole test set.",
-        ),
-        "Raster": (
-            raster(summary.network, trace),
-            "All spikes of the first test sample, as on Lava: each layer lags one step.",
-        ),
-        "Membranes": (
-            membranes(summary.network, trace),
-            "Neurons that spike nearest to every second step, first test sample: membrane after reset (real units), "
-            "threshold (dashed), spikes (bars).",
-        ),
-        "Rates": (rates(trace), f"Spike rates of the neurons over {trace.outputs.shape[0]} test samples."),
-    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
 import time
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from lava_snnlearn.checkpoints import CHECKPOINT, EpochMetrics, RunFolder, RunSt
 from lava_snnlearn.checks import instance_of, known_name, real_number, whole_number
 from lava_snnlearn.data.augmentation import PerSample
 from lava_snnlearn.data.batches import Augmentation, augmented, check_augmentation, description, inputs
-from lava_snnlearn.data.dataset import Dataset, Split
+from lava_snnlearn.data.dataset import Dataset, Split, digest
 from lava_snnlearn.distributed import Share
 from lava_snnlearn.methods.base import Method, StepResult, check_method
 from lava_snnlearn.networks.classifier import Classifier
@@ -359,15 +358,6 @@ class Trainer:
         if self.augment is not None:
             x = augmented(self.augment, x, self.data.shape)
         return (x.narrow(x.dim() - 2, share.first, len(mine)) if whole else x), y
-
-
-def digest(data: Dataset) -> str:
-    """SHA-256 of the training and validation splits: a resumed run must have the same."""
-    found = hashlib.sha256()
-    for array in (data.train.x, data.train.y, data.valid.x, data.valid.y):
-        found.update(f"{array.dtype} {array.shape}".encode())
-        found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()
 
 
 def predictions(network: Classifier, split: Split, batch_size: int = 512) -> np.ndarray:

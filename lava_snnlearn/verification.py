@@ -24,6 +24,7 @@ from lava_snnlearn.fixed_point.graph import FixedNetwork
 from lava_snnlearn.fixed_point.trace import Trace
 
 BACKENDS = ("lava", "torch")
+WHY_NOT = {"lava": " (not asked for)", "torch": " (not asked for, or a network with feedback, for which there is none)"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Report:
             f"emulator = {names[backend]}: {self.mismatches[backend]} mismatches in {count} spikes and membranes"
             for backend, count in self.compared.items()
         ]
-        lines += [f"{names[backend]}: not compared" for backend in BACKENDS if backend not in self.compared]
+        lines += [f"{names[backend]}: not compared{WHY_NOT[backend]}" for backend in BACKENDS if backend not in self.compared]
         lines.append(f"{self.samples} samples, {self.steps} steps, every population: {'EQUAL' if self.ok else 'DIFFERENT'}")
         if self.first_mismatch is not None:
             lines.append(f"first mismatch: {self.first_mismatch}")

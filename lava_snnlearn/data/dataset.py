@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -124,6 +125,15 @@ class Dataset:
                 f"{where} has label {int(y[first])} at sample {first}; labels must lie in 0..{self.classes - 1}. "
                 "Relabel the samples or raise `classes`."
             )
+
+
+def digest(data: Dataset) -> str:
+    """SHA-256 of the training and validation splits: a resumed run must have the same."""
+    found = hashlib.sha256()
+    for array in (data.train.x, data.train.y, data.valid.x, data.valid.y):
+        found.update(f"{array.dtype} {array.shape}".encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
 
 
 def _kind(split: Split) -> str:

@@ -1,8 +1,8 @@
 """FixedNetwork -> Lava process graph -> Trace.
 
 Stock ``Dense`` (``DelayDense`` with delays) and, per population, ``SoftResetLIF`` (reset by subtraction, accumulators), stock
-``LIFReset`` (reset to zero) or ``EPNeuron`` (graded). A whole batch of samples is one long run: the sources send sample after sample, ``period`` steps
-each, and the neurons reset themselves between them.
+``LIFReset`` (reset to zero) or ``EPNeuron`` (graded). A whole batch of samples is one long run: the sources send sample after
+sample, ``period`` steps each, and the neurons reset themselves between them.
 
 A convolution is stock ``Conv`` where that is exact: it ignores the weight exponent, wraps sums at 24 bits and keeps its
 geometry in 8 bits. Elsewhere it is a stock ``Sparse`` (``DelaySparse`` with a delay). ``Conv`` numbers images in the order

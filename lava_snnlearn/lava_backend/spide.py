@@ -17,10 +17,9 @@ from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from lava_snnlearn.checks import within
 from lava_snnlearn.lava_backend.configuration import run_config
 from lava_snnlearn.lava_backend.runner import TIME_LIMIT, guarded
-from lava_snnlearn.on_chip.spide import OnChipSettings, OnChipState, SampleRecord, Synapses, train_sample
+from lava_snnlearn.on_chip.spide import OnChipSettings, OnChipState, SampleRecord, Synapses, checked_batch, train_sample
 from lava_snnlearn.processes.error_stage.process import ErrorStage
 from lava_snnlearn.processes.sample_source.process import SampleSource
 from lava_snnlearn.processes.soft_reset_lif.process import SoftResetLIF
@@ -76,7 +75,7 @@ def build(state: OnChipState, x: ArrayLike, labels: ArrayLike) -> SpideGraph:
         LimitError, ValueError, TypeError: data that do not fit the network.
     """
     settings = state.settings
-    payload, classes = _checked(state, x, labels)
+    payload, classes = checked_batch(state, x, labels)
     graph = SpideGraph(
         settings,
         len(payload),
@@ -245,18 +244,6 @@ def _quantities(settings: OnChipSettings, sample: LavaSample) -> Iterator[_Quant
             yield _Quantity(name, part, values)
 
 
-def _checked(state: OnChipState, x: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.integer]]:
-    payload, classes = state.payload(x), np.asarray(labels)
-    if payload.ndim != 2 or len(payload) == 0:
-        raise ValueError(f"data have shape {np.shape(x)}; expected [samples, features] with at least one sample")
-    if classes.dtype.kind not in "iu":
-        raise TypeError(f"labels are of type {classes.dtype}; they must be integers, the classes from 0")
-    if classes.shape != payload.shape[:1]:
-        raise ValueError(f"labels have shape {classes.shape}; expected one for each of the {len(payload)} samples")
-    within("labels", classes, 0, state.settings.sizes[-1] - 1, "They are the classes, from 0.")
-    return payload, classes
-
-
 def _scheduled(settings: OnChipSettings, rows: NDArray[np.integer], steps: int) -> NDArray[np.int32]:
     """[samples * period, n]: each sample's row in the first ``steps`` steps of its period, silence in the others."""
     schedule = np.zeros((len(rows), settings.period, rows.shape[1]), np.int32)
@@ -316,7 +303,7 @@ def _error_stage(settings: OnChipSettings) -> ErrorStage:
         shape=(settings.sizes[-1],),
         kind=settings.error,
         shift=settings.error_shift,
-        table_step=2.0**settings.error_shift / settings.logit_one,
+        table_step=settings.table_step,
         error_phase=settings.error_step,
         reset_interval=settings.period,
     )

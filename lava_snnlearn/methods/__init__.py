@@ -10,6 +10,7 @@ from lava_snnlearn.methods.base import Loss, Method, Preset, StepResult
 from lava_snnlearn.methods.bptt import BPTT
 from lava_snnlearn.methods.dsr import DSR
 from lava_snnlearn.methods.ep import EP
+from lava_snnlearn.methods.equilibrium import equilibrium_rates
 from lava_snnlearn.methods.ide import IDE
 from lava_snnlearn.methods.ottt import OTTT
 from lava_snnlearn.methods.rate_bp import RateBP
@@ -33,6 +34,7 @@ __all__ = [
     "RateBP",
     "SequenceResult",
     "StepResult",
+    "equilibrium_rates",
     "get",
 ]
 

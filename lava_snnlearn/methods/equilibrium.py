@@ -303,7 +303,9 @@ def solve_adjoint(
 
 
 @torch.no_grad()
-def equilibrium(network: Network, x: Tensor, *, steps: int = 1000, tolerance: float = 1e-9) -> tuple[list[Tensor], Relaxed]:
+def equilibrium_rates(
+    network: Network, x: Tensor, *, steps: int = 1000, tolerance: float = 1e-9
+) -> tuple[list[Tensor], Relaxed]:
     """The rates that the forward phase settles at: the fixed point itself, without a spike, in eval mode.
 
     Args:

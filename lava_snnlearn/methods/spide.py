@@ -28,6 +28,8 @@ from lava_snnlearn.neurons.feedback import FeedbackLIF
 _FILL = 0.5
 """The automatic gain lets the largest injected current of a sample lie between half of this and this, times Delta_B: with
 feedback of at most half of Delta, hardly an adjoint then exceeds Delta_B."""
+_LARGEST_EXPONENT = 100
+"""Of the automatic gain: samples without a gradient, which a sure answer has in float32, get this one."""
 
 
 class BackwardPhase(NamedTuple):
@@ -51,8 +53,8 @@ class SPIDE:
         norm_limit, norm_kind: bound on the feedback weight; see :class:`~lava_snnlearn.methods.ide.IDE`.
         mask: "rate" (published), or "preact".
 
-    Each epoch's table has the share of active backward neurons that were clipped and that never spiked, and the median of
-    their counts (at least 2 is wanted).
+    Each epoch's table has the share of a sample's active backward neurons that were clipped and that never spiked, and the
+    median of their counts (at least 2 is wanted), all as means over the samples.
 
     Raises:
         ValueError: a value out of range. TypeError: one of another type. UnknownNameError: an unknown mask or norm_kind.
@@ -125,8 +127,9 @@ class SPIDE:
         shape = (-1, *[1] * (gradient.dim() - 1))
         if self.gain is not None:
             return gradient.new_full((len(gradient),), self.gain).view(shape)
-        largest = gradient.flatten(1).abs().amax(1).clamp(min=torch.finfo(gradient.dtype).tiny)
-        return torch.exp2(torch.floor(torch.log2(_FILL * self.delta_backward / largest))).view(shape)
+        largest = gradient.flatten(1).abs().amax(1)
+        exponent = torch.floor(math.log2(_FILL * self.delta_backward) - torch.log2(largest))
+        return torch.exp2(exponent.clamp(max=_LARGEST_EXPONENT)).view(shape)
 
     @torch.no_grad()
     def backward_phase(self, adjoint: Adjoint, injected: Tensor) -> BackwardPhase:
@@ -154,14 +157,14 @@ class SPIDE:
         return BackwardPhase([total / norm for total in sums], counts)
 
     def _figures(self, adjoint: Adjoint, counts: Errors) -> dict[str, float]:
+        """Means over samples, so that several processes add up to the same as one."""
         active = joined_counts(adjoint.masks) > 0
-        size = joined_counts(counts).abs()[active]
-        if not len(size):
-            return {"clipped": 0.0, "dead_zone": 0.0, "median_count": 0.0}
+        size = joined_counts(counts).abs().where(active, torch.nan)
+        number = active.sum(1).clamp(min=1)
         return {
-            "clipped": float((size >= self.steps_backward).double().mean()),
-            "dead_zone": float((size == 0).double().mean()),
-            "median_count": float(size.median()),
+            "clipped": float(((size >= self.steps_backward).sum(1) / number).double().mean()),
+            "dead_zone": float(((size == 0).sum(1) / number).double().mean()),
+            "median_count": float(size.nanmedian(1).values.nan_to_num(0.0).double().mean()),
         }
 
 

@@ -12,7 +12,7 @@ from lava_snnlearn.checks import known_name, whole_number
 from lava_snnlearn.networks.convolutional import conv_net, feedback_synapse
 from lava_snnlearn.networks.mlp import mlp
 from lava_snnlearn.networks.network import Network
-from lava_snnlearn.networks.synapse import Shape
+from lava_snnlearn.networks.synapse import Shape, Synapse
 from lava_snnlearn.neurons.feedback import FeedbackLIF
 
 TIMINGS = ("instant", "pipelined")

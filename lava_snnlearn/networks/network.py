@@ -170,6 +170,11 @@ class Network(Classifier):
         finally:
             self.train(was_training)
 
+    def extra_repr(self) -> str:
+        if self.feedback is None:
+            return ""
+        return f"feedback_delay={self.feedback_delay}, feedback_joins={self.feedback_joins}"
+
 
 class _Recording(Walk):
     """Keeps spikes, potentials and membranes of every step."""

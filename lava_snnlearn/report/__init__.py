@@ -1,6 +1,33 @@
 """Plots and the HTML report of a run."""
 
 from lava_snnlearn.report.html import write_report
-from lava_snnlearn.report.plots import confusion_matrix, curves, membranes, raster, rates
+from lava_snnlearn.report.pages import Figures, activity, inference_figures, training_figures, verdict
+from lava_snnlearn.report.plots import (
+    confusion_matrix,
+    curves,
+    diagnostics,
+    membranes,
+    raster,
+    rates,
+    states,
+    ternary_raster,
+    weight_pictures,
+)
 
-__all__ = ["confusion_matrix", "curves", "membranes", "raster", "rates", "write_report"]
+__all__ = [
+    "Figures",
+    "activity",
+    "confusion_matrix",
+    "curves",
+    "diagnostics",
+    "inference_figures",
+    "membranes",
+    "raster",
+    "rates",
+    "states",
+    "ternary_raster",
+    "training_figures",
+    "verdict",
+    "weight_pictures",
+    "write_report",
+]

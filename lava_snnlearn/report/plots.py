@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -59,6 +60,27 @@ def curves(epochs: Sequence[EpochMetrics]) -> Figure:
     return figure
 
 
+def diagnostics(epochs: Sequence[EpochMetrics], columns: int = 5) -> Figure:
+    """What the method tells of itself over the epochs: a panel for each of the rows' ``diagnostics``.
+
+    Raises:
+        ValueError: there are none.
+    """
+    names = list(epochs[-1].diagnostics)
+    if not names:
+        raise ValueError("these epochs have no diagnostics; their method tells none")
+    rows, columns = math.ceil(len(names) / columns), min(len(names), columns)
+    figure = Figure(figsize=(2.4 * columns, 2.3 * rows), layout="constrained")
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in grid[len(names) :]:
+        axes.set_axis_off()
+    for axes, name in zip(grid, names, strict=False):
+        axes.plot([row.epoch for row in epochs], [row.diagnostics[name] for row in epochs], color=_FLOAT, marker=".")
+        _tidy(axes, name.replace("_", " "), "epoch", "")
+        _whole_ticks(axes)
+    return figure
+
+
 def confusion_matrix(labels: NDArray[np.int64], predictions: NDArray[np.int64], classes: int) -> Figure:
     """Counts of predicted (columns) against true classes (rows); labels and predictions int64 [N]."""
     counts = np.zeros((classes, classes), dtype=int)
@@ -93,6 +115,64 @@ def raster(network: FixedNetwork, trace: Trace, sample: int = 0) -> Figure:
         _tidy(axes, f"{name}: {int(trace.spikes[name][:, sample].sum())} spikes", "", "neuron")
     rows[-1].set_xlabel("time step")
     _whole_ticks(rows[-1])
+    return figure
+
+
+def ternary_raster(spikes: Mapping[str, NDArray[np.int8]], starts: Mapping[str, int]) -> Figure:
+    """Signed spikes of one sample: a row a population, positive ones above the neuron's line in one colour, negative ones in
+    another.
+
+    Args:
+        spikes: by population, int8 [T, n] of -1, 0, 1.
+        starts: the step of the sample that is the first of each population's T.
+    """
+    figure = Figure(figsize=(8, 1.2 + 1.7 * len(spikes)), layout="constrained")
+    rows = np.atleast_1d(figure.subplots(len(spikes), 1, sharex=True))
+    for axes, (name, values) in zip(rows, spikes.items(), strict=True):
+        for sign, colour in ((1, _FLOAT), (-1, _FIXED)):
+            steps, neurons = np.nonzero(values == sign)
+            axes.scatter(steps + starts[name], neurons, s=5, marker="s", color=colour, label=f"{sign:+d}")
+        axes.set_ylim(-1, values.shape[1])
+        counts = f"{np.count_nonzero(values > 0)} positive and {np.count_nonzero(values < 0)} negative spikes"
+        _tidy(axes, f"{name}: {counts}", "", "neuron")
+        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    rows[-1].set_xlabel("time step")
+    _whole_ticks(rows[-1])
+    return figure
+
+
+def weight_pictures(before: Mapping[str, NDArray[np.float64]], after: Mapping[str, NDArray[np.float64]]) -> Figure:
+    """Weight matrices [n_out, n_in] by name, ``before`` above ``after``, each pair in one scale of colours."""
+    figure = Figure(figsize=(3.2 * len(before), 5.4), layout="constrained")
+    grid = figure.subplots(2, len(before), squeeze=False)
+    for column, name in zip(grid.T, before, strict=True):
+        largest = max(float(np.abs(values[name]).max()) for values in (before, after)) or 1.0
+        for axes, values, when in zip(column, (before, after), ("before", "after"), strict=True):
+            picture = axes.imshow(
+                values[name], cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto", interpolation="nearest"
+            )
+            _tidy(axes, f"{name} {when}", "from", "to")
+        figure.colorbar(picture, ax=list(column), orientation="horizontal", shrink=0.8)
+    return figure
+
+
+def states(network: FixedNetwork, trace: Trace, sample: int = 0) -> Figure:
+    """States of graded populations over the steps of one sample: a row a population, 0 (white) to the top, which is 1."""
+    names = _spiking(trace, sample)
+    figure = Figure(figsize=(8, 1.2 + 1.7 * len(names)), layout="constrained")
+    rows = np.atleast_1d(figure.subplots(len(names), 1, sharex=True))
+    for axes, name in zip(rows, names, strict=True):
+        population = network.population(name)
+        values = trace.spikes[name][:, sample].T / population.top
+        first = population.t_start - 0.5
+        box = (first, first + values.shape[1], -0.5, population.size - 0.5)
+        picture = axes.imshow(
+            values, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest", origin="lower", extent=box
+        )
+        _tidy(axes, name, "", "neuron")
+    rows[-1].set_xlabel("time step")
+    _whole_ticks(rows[-1])
+    figure.colorbar(picture, ax=list(rows), label="state")
     return figure
 
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from lava_snnlearn.checks import known_name
-from lava_snnlearn.networks import Network, alexnet_f, conv_net, mlp, nf_resnet, preact_resnet, vgg
+from lava_snnlearn.networks import Network, alexnet_f, conv_net, feedback_net, mlp, nf_resnet, preact_resnet, vgg
 from lava_snnlearn.neurons.dsr import DSRIF, DSRLIF
+from lava_snnlearn.neurons.feedback import FeedbackLIF
 from lava_snnlearn.neurons.lif import LIF
 
 CLASSES = 4
@@ -19,6 +20,7 @@ _SIZES = (24, 20, 16, CLASSES)
 _FRAME, _MAPS, _MAPS_DENSE = (1, 8, 8), "6C3-P2-8C3-GAP", "6C3-P2-8C3-12"
 # DSR's thresholds are trained from values that the rates of a new network do not reach in a few steps.
 _DSR_IF, _DSR_LIF = DSRIF(threshold=1.5), DSRLIF(threshold=0.3, dt=0.25)
+_SPIDE_IF, _SPIDE_LIF = FeedbackLIF(threshold=1.0, firing=0.5), FeedbackLIF(leak=0.125, threshold=1.0, firing=0.5)
 
 KINDS: dict[str, Callable[..., Network]] = {
     "dense": partial(mlp, _SIZES),
@@ -34,7 +36,10 @@ KINDS: dict[str, Callable[..., Network]] = {
     "pre-activation residual": partial(preact_resnet, _FRAME, CLASSES, blocks=(2, 2), width=4),
     "normaliser-free residual": partial(nf_resnet, _FRAME, CLASSES, blocks=(2, 1), width=4),
     "feedback": partial(vgg, _FRAME, CLASSES, feedback=True, width=0.06),
-    "feedback, pipelined": partial(alexnet_f, _FRAME, CLASSES, width=0.05, feedback_delay=5),
+    "feedback, pipelined": partial(alexnet_f, _FRAME, CLASSES, width=0.06, feedback_delay=5),
+    "feedback at equilibrium": partial(feedback_net, 24, (20,), CLASSES),
+    "feedback at equilibrium, three layers": partial(feedback_net, 24, (20, 16, 12), CLASSES, _SPIDE_LIF),
+    "feedback at equilibrium, convolutions": partial(feedback_net, _FRAME, "6C3-8C3s2", CLASSES, _SPIDE_IF, norm="bn_step"),
 }
 """Builders by name; options are those of the builders in :mod:`lava_snnlearn.networks`, such as ``steps``."""
 

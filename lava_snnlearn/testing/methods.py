@@ -21,6 +21,7 @@ from lava_snnlearn.fixed_point.quantize import quantize
 from lava_snnlearn.methods.base import Loss, Method, StepResult
 from lava_snnlearn.methods.bptt import BPTT
 from lava_snnlearn.networks.energy import energy_net
+from lava_snnlearn.networks.feedback import feedback_net
 from lava_snnlearn.networks.mlp import mlp
 from lava_snnlearn.networks.network import Network
 from lava_snnlearn.testing.problems import CHAIN_PROBLEMS, ENGINES
@@ -86,8 +87,12 @@ def _network(method: Method, seed: int, *, steps: int | None = None, norm: str |
     preset = method.preset
     sizes, total = [_FEATURES, _HIDDEN, _HIDDEN, _CLASSES], preset.steps if steps is None else steps
     if preset.energy:
-        return energy_net(sizes, steps=total).double()
-    return mlp(sizes, preset.neuron, norm=preset.norm if norm is None else norm, steps=total).double()
+        # One hidden layer: what the nudge moves shrinks from layer to layer, and 20 epochs of three batches are few.
+        return energy_net([_FEATURES, _HIDDEN, _CLASSES], steps=total).double()
+    options: dict[str, Any] = {"neuron": preset.neuron, "norm": preset.norm if norm is None else norm, "steps": total}
+    if preset.feedback:
+        return feedback_net(_FEATURES, sizes[1:-1], _CLASSES, **options).double()
+    return mlp(sizes, **options).double()
 
 
 def _batch(method: Method, seed: int) -> tuple[Tensor, Tensor]:

@@ -269,7 +269,7 @@ def test_a_difference_is_found_and_named(monkeypatch):
     "x, y, error, text",
     [
         (np.zeros((2, FEATURES + 1)), [0, 1], ValueError, "features"),
-        (np.zeros(FEATURES), [0], ValueError, "samples, features"),
+        (np.zeros(FEATURES), [0], ValueError, "do not fit; expected .samples, "),
         (np.zeros((0, FEATURES)), np.zeros(0, int), ValueError, "at least one sample"),
         (np.full((1, FEATURES), 100.0), [0], LimitError, "payload"),
         (np.zeros((2, FEATURES)), [0], ValueError, "one for each of the 2 samples"),

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from lava_snnlearn.methods import IDE, Loss
-from lava_snnlearn.methods.equilibrium import Adjoint, ForwardPhase, equilibrium, solve_adjoint
+from lava_snnlearn.methods.equilibrium import Adjoint, ForwardPhase, equilibrium_rates, solve_adjoint
 from lava_snnlearn.networks import Network, feedback_net, mlp
 from lava_snnlearn.neurons import FeedbackLIF
 
@@ -210,7 +210,9 @@ def test_eval_mode_takes_running_statistics_and_drops_nothing(name):
     assert np.abs(in_training["layers.0.weight"] - found["layers.0.weight"]).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["one layer, LIF", "one layer, batch norm", "three layers, SPIDE's LIF", "three layers, dropout"])
+@pytest.mark.parametrize(
+    "name", ["one layer, LIF", "one layer, batch norm", "three layers, SPIDE's LIF", "three layers, dropout"]
+)
 def test_sequences_count_by_their_weighted_mean(name):
     network = make(name)
     x, y = batch_of(network, sequence=True)
@@ -250,6 +252,16 @@ def settled(network, x, mask="preact"):
         for length in walk.pieces(None):
             walk.advance(length)
     return Adjoint(network, walk, mask)
+
+
+def test_the_clamp_is_open_at_its_ends():
+    """Currents of exactly 0 and Delta count as within; just outside of them, as beyond."""
+    network = feedback_net(5, (5,), 2).double()
+    with torch.no_grad():
+        network.layers[0].weight.copy_(torch.eye(5))
+        network.feedback.weight.zero_()
+    adjoint = settled(network, torch.tensor([[0.0, 2.0, -1e-9, 2.0 + 1e-9, 1.0]], dtype=torch.float64))
+    assert adjoint.masks[0].tolist() == [[1, 1, 0, 0, 1]]
 
 
 @pytest.mark.parametrize("damping", [1.0, 0.5])
@@ -359,7 +371,7 @@ def test_statistics_stay_in_eval_mode_and_in_the_forward_phase():
     before = copy.deepcopy(network.state_dict())
     settled(network, x)
     IDE().gradients(network.eval(), x, y)
-    equilibrium(network, x)
+    equilibrium_rates(network, x)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 

@@ -61,7 +61,8 @@ def test_counts_under_constant_current_are_cut_or_rounded(firing):
     """IDE's neuron cuts T I / Delta to a whole number, SPIDE's rounds it."""
     steps, delta = 20, 1.5
     level = np.arange(-64, 160) / 80 + 1 / 1024  # away from ties
-    counts = spikes_of(FeedbackLIF(threshold=delta, firing=firing), np.broadcast_to(level, (steps, 1, len(level))).copy()).sum(0)
+    current = np.broadcast_to(level, (steps, 1, len(level))).copy()
+    counts = spikes_of(FeedbackLIF(threshold=delta, firing=firing), current).sum(0)
     expected = np.clip(np.floor(steps * level / delta + 1 - firing), 0, steps)
     np.testing.assert_array_equal(counts[0], expected)
     assert set(expected) == set(range(steps + 1))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from lava_snnlearn.methods import BPTT, DSR, METHODS, OTTT, SLTT, RateBP
+from lava_snnlearn.methods import BPTT, DSR, EP, IDE, METHODS, OTTT, SLTT, SPIDE, RateBP
 from lava_snnlearn.methods.base import StepResult
 from lava_snnlearn.networks import Network
 from lava_snnlearn.testing import check_method, methods
@@ -29,6 +29,11 @@ SOUND = [
     DSR(),
     DSR(neuron="lif"),
     DSR(neuron="lif", official=True),
+    EP(),
+    IDE(),
+    IDE(norm_limit=None, mask="rate"),
+    SPIDE(),
+    SPIDE(gain=1.0, steps_backward=50),
 ]
 
 

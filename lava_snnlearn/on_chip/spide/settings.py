@@ -241,10 +241,15 @@ class OnChipSettings:
         span = self.logit_one * (_LOGITS / plasticity.TABLE_SIZE if self.error == "softmax" else 2.0**-_ERROR_BITS)
         return max(0, round(math.log2(span)))
 
+    @property
+    def table_step(self) -> float:
+        """How many logits two entries of the softmax's table are apart."""
+        return float(2.0**self.error_shift / self.logit_one)
+
     @cached_property
     def table(self) -> NDArray[np.int64]:
         """The softmax's table."""
-        return plasticity.softmax_table(2.0**self.error_shift / self.logit_one)
+        return plasticity.softmax_table(self.table_step)
 
     def error_of(self, z: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.int64]:
         """The error [..., classes] of the readout's sums ``z`` for the one-hot ``target``, in units of 1/128."""

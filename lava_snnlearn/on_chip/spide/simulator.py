@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lava_snnlearn.checks import instance_of, within
+from lava_snnlearn.checks import at_least, instance_of, within
 from lava_snnlearn.fixed_point.plasticity import (
     backward_sums,
     count_update,
@@ -178,7 +178,9 @@ def train_sample(state: OnChipState, x: ArrayLike, label: int) -> tuple[OnChipSt
     return after, record
 
 
-def train_epoch(state: OnChipState, x: ArrayLike, y: ArrayLike, *, seed: int | None = None) -> tuple[OnChipState, EpochReport]:
+def train_epoch(
+    state: OnChipState, x: ArrayLike, y: ArrayLike, *, seed: int | None = None, project_every: int | None = None
+) -> tuple[OnChipState, EpochReport]:
     """Learn all samples once, one by one; then the host limits the norms (:func:`project`).
 
     Args:
@@ -186,28 +188,32 @@ def train_epoch(state: OnChipState, x: ArrayLike, y: ArrayLike, *, seed: int | N
         x: data [B, features], or payloads, integers.
         y: classes [B].
         seed: of the order of samples; None: as given.
+        project_every: the host also limits the norms each time after so many samples; needed where all credit crosses R and
+            gamma is near 1, so that the norm can outgrow the limit within an epoch.
 
     Raises:
         LimitError, ValueError, TypeError: data that do not fit.
     """
     _check(state)
-    settings = state.settings
-    payload, labels = _batch(state, x, y)
+    payload, labels = checked_batch(state, x, y)
     order = np.arange(len(labels)) if seed is None else np.random.default_rng(seed).permutation(len(labels))
-    memories, rates, tally, right = state.memories, _rates(state), _Tally(settings), 0
-    for number, index in enumerate(order):
-        one = slice(index, index + 1)
-        memories, result = _learn(settings, memories, rates, state.samples + number, payload[one], labels[one])
-        right += int(result.z[0].argmax() == labels[index])
-        tally.add(result)
-    after = replace(state, memories=memories, samples=state.samples + len(order))
-    return project(after), EpochReport(right / len(order), tally.diagnostics())
+    every = len(order) if project_every is None else at_least(1, "project_every", project_every)
+    rates, tally, right = _rates(state), _Tally(state.settings), 0
+    for first in range(0, len(order), every):
+        memories, part = state.memories, order[first : first + every]
+        for number, index in enumerate(part, start=state.samples):
+            one = slice(index, index + 1)
+            memories, result = _learn(state.settings, memories, rates, number, payload[one], labels[one])
+            right += int(result.z[0].argmax() == labels[index])
+            tally.add(result)
+        state = project(replace(state, memories=memories, samples=state.samples + len(part)))
+    return state, EpochReport(right / len(order), tally.diagnostics())
 
 
 def diagnose(state: OnChipState, x: ArrayLike, y: ArrayLike) -> Diagnostics:
     """Both phases of a batch, without learning; data as in :func:`train_epoch`."""
     _check(state)
-    payload, labels = _batch(state, x, y)
+    payload, labels = checked_batch(state, x, y)
     tally = _Tally(state.settings)
     tally.add(_both_phases(state.settings, state.views, payload, labels))
     return tally.diagnostics()
@@ -217,10 +223,12 @@ def _check(state: OnChipState) -> None:
     instance_of("state", state, OnChipState, "make one with initial(OnChipSettings(...)) or OnChipState.load")
 
 
-def _batch(state: OnChipState, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def checked_batch(state: OnChipState, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Payloads [B, channels] and classes [B] of data as in :func:`train_epoch`, refused as there."""
     payload = state.payload(x)
     if payload.ndim != 2 or len(payload) == 0:
-        raise ValueError(f"data of shape {np.shape(x)} do not fit; expected [samples, {state.settings.sizes[0]}], not empty")
+        expected = f"[samples, {state.settings.sizes[0]}] with at least one sample"
+        raise ValueError(f"data of shape {np.shape(x)} do not fit; expected {expected}")
     return payload, _labels(state.settings, np.asarray(y), len(payload))
 
 
@@ -229,7 +237,7 @@ def _labels(settings: OnChipSettings, labels: NDArray[np.integer], samples: int)
         raise ValueError(f"labels have shape {labels.shape}; expected one for each of the {samples} samples")
     if labels.dtype.kind not in "iu":
         raise TypeError(f"labels have dtype {labels.dtype}; they must be integers")
-    within("label", labels, 0, settings.sizes[-1] - 1, "Classes are counted from 0.")
+    within("labels", labels, 0, settings.sizes[-1] - 1, "Classes are counted from 0.")
     return labels.astype(np.int64)
 
 

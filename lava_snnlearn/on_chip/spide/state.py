@@ -153,7 +153,8 @@ def initial(settings: OnChipSettings) -> OnChipState:
         if part.mask is not None:
             rows *= part.mask
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        weights.append(rows / np.where(lengths > 0, lengths, 1))
+        # A row of one synapse would be +-1, which the format may just not hold.
+        weights.append(np.clip(rows / np.where(lengths > 0, lengths, 1), -SHADOW_MAX * part.unit, SHADOW_MAX * part.unit))
     return from_weights(settings, weights)
 
 

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from lava_snnlearn import distributed
 from lava_snnlearn.data import Dataset, Split, augmentation
-from lava_snnlearn.methods import BPTT, DSR, OTTT, SLTT, RateBP, StepResult
-from lava_snnlearn.networks import Network, conv_net, mlp, preact_resnet
+from lava_snnlearn.methods import BPTT, DSR, IDE, OTTT, SLTT, SPIDE, RateBP, StepResult
+from lava_snnlearn.networks import Network, conv_net, feedback_net, mlp, preact_resnet
 from lava_snnlearn.training import Trainer, predictions
 
 FEATURES, CLASSES, STEPS, SAMPLES, BATCH = 6, 3, 4, 50, 15
@@ -32,6 +32,8 @@ def noisy(x: Tensor) -> Tensor:
     """An augmentation that draws for the samples that it gets, one after the other."""
     return x + 0.1 * torch.randn(x.shape, dtype=x.dtype)
 
+
+FEEDBACK = partial(feedback_net, FEATURES, (12, 10), CLASSES)
 
 # Every batch of 15, and the last one of 5, is shared by two processes in unequal parts.
 CASES: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -50,6 +52,9 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "bptt slots": (BPTT(slots=2), {"norm": "bn_step"}),
     "ottt recurrent": (OTTT(), {"norm": "sws", "recurrent": True}),
     "convolutions": (OTTT(), {"network": partial(conv_net, (1, 4, 4), "4C3-P2-6C3", CLASSES)}),
+    # Without feedback: the solver's report is about a process's own samples.
+    "ide": (IDE(), {"norm": "bn_step", "neuron": IDE().preset.neuron}),
+    "spide": (SPIDE(steps_backward=15), {"network": FEEDBACK, "norm": "bn_step", "neuron": SPIDE().preset.neuron}),
     "residual": (SLTT(), {"network": partial(preact_resnet, (1, 4, 4), CLASSES, blocks=(1, 1), width=4)}),
     "float32": (OTTT(), {"norm": "sws", "dtype": torch.float32}),
 }

@@ -1,0 +1,91 @@
+"""Samples for a network file: the user's own, a data set's, those of the run that the file belongs to, or random ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lava_snnlearn.checks import known_name
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lava_snnlearn.fixed_point.graph import FixedNetwork
+
+
+def samples_for(
+    file: Path, network: FixedNetwork, data: str | None, npy: Path | None, count: int | None
+) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
+    """Samples and, where known, labels for a network file: from --npy, --data, or the run that the file belongs to."""
+    import torch
+
+    from lava_snnlearn.data import DATASETS, EVENT_DATASETS, load
+    from lava_snnlearn.data.batches import inputs
+
+    if count is not None and count < 1:
+        raise ValueError(f"--samples is {count}; give at least 1")
+    if npy is not None:
+        if data is not None:
+            raise ValueError("--npy and --data both name the samples; give one of them")
+        x = _read_npy(npy)
+        # Sequences are time first.
+        return (x[:, :count] if x.ndim == 3 else x[:count]), None
+    chosen = _data_of_run(file.parent / "summary.json") if data is None else data
+    if known_name("data set", chosen, [*DATASETS, *EVENT_DATASETS, "random"]) == "random":
+        return _random(network, count or 64), None
+    if chosen in EVENT_DATASETS:
+        most: dict[str, Any] = {"max_count": 1} if network.host.form == "spikes" else {}
+        test = load(chosen, steps=network.steps, **most).test
+    else:
+        # Payloads of data of [0, 1] start at 0.0; standardised data reach below.
+        unit = network.host.encoding != "direct" or (network.host.form == "graded" and network.host.offset == 0)
+        test = load(chosen, scale="unit" if unit else "standard").test
+    return inputs(test.x[:count], torch.device("cpu"), torch.float32).numpy(), test.y[:count]
+
+
+def _read_npy(path: Path) -> NDArray[Any]:
+    import numpy as np
+
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} is not a readable .npy array: {error}") from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path} is an archive of several arrays (.npz); save the samples alone with numpy.save")
+    if array.ndim not in (2, 3):
+        raise ValueError(f"{path} has shape {array.shape}; expected samples [N, features] or sequences [time, N, features]")
+    return array
+
+
+def _data_of_run(summary: Path) -> str:
+    """The data set of the run that wrote this summary.json; "random" where there is none."""
+    if not summary.is_file():
+        return "random"
+    try:
+        return str(json.loads(summary.read_text(encoding="utf-8"))["settings"]["data"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{summary} does not say which data set the run used ({error!r}); name it with --data") from error
+
+
+def _random(network: FixedNetwork, count: int) -> NDArray[Any]:
+    """Random samples over the range that the network's input takes."""
+    import numpy as np
+
+    from lava_snnlearn.fixed_point import limits
+
+    host = network.host
+    generator = np.random.default_rng(0)
+    if (host.form == "current" and host.weight is None) or (host.form == "graded" and host.step == 0):
+        # A network that takes integers only: up to two thresholds of current, or any payload.
+        top = 2 * min(network.population(name).vth for name in host.targets) if host.targets else limits.GRADED_MAX
+        return generator.integers(0, min(top, limits.CURRENT_MAX), (count, host.size), endpoint=True)
+    draws = generator.random((count, host.features))
+    if host.encoding != "direct":
+        return draws.astype(np.float32)  # the rate and latency codes take intensities from 0 to 1
+    if host.form == "graded":
+        draws = host.offset + draws * host.step * 255
+    elif host.form == "spikes":
+        draws = np.rint(draws)
+    return draws.astype(np.float32)
