@@ -12,11 +12,13 @@ nmnist   12C5s2-32C3s2-128-10        N-MNIST (the subset of 1,100 recordings whe
 
 Feedback networks at equilibrium, IF neurons:
 
-===============  =================  ==========================================================================================
+================ =================  ==========================================================================================
 digits_feedback  64-100(F100)-10    T = 30, batch 64, 30 epochs, seeds 0-2
 mnist_feedback   784-400(F400)-10   T = 30, dropout 0.2, lr 0.05, weight decay 5e-4, 20 epochs, seed 0
 fashion_feedback 784-400(F400)-10   T = 5, dropout 0.2, lr 0.05, weight decay 5e-4, 100 epochs, seed 0
-===============  =================  ==========================================================================================
+digits_energy    64-64-10           equilibrium propagation, prototypical, T = 25, K = 10, batch 20, 30 epochs, seeds 0-2
+mnist_energy     784-512-10         the same, 10 epochs, seed 0
+================ =================  ==========================================================================================
 
 SGD 0.9, lr 0.1 cosine, batch 128 where nothing else is said; each method with its published neuron, norm and T; 8-bit weights.
 
@@ -52,8 +54,10 @@ METHODS = {
     "DSR LIF": snn.methods.DSR(neuron="lif"),
     "IDE": snn.methods.IDE(),
     "SPIDE": snn.methods.SPIDE(),
+    "EP": snn.methods.EP(),
+    "EP, integer phases": snn.methods.EP(arithmetic="integer"),
 }
-FEEDFORWARD = tuple(name for name, method in METHODS.items() if not method.preset.feedback)
+FEEDFORWARD = tuple(name for name, method in METHODS.items() if not (method.preset.feedback or method.preset.energy))
 RESULTS = Path(__file__).parent / "results" / "accuracy.md"
 HEAD = [
     "| data | network | method | float mean | float min | fixed 8 bit mean | same prediction | training s |",
@@ -66,13 +70,14 @@ class Task:
     """One data set: the network for a method's preset, and how it is trained."""
 
     text: str
-    network: Callable[[snn.methods.Preset], snn.networks.Network]
+    network: Callable[[snn.methods.Preset], snn.networks.Network | snn.networks.EnergyNetwork]
     epochs: int
     seeds: tuple[int, ...] = (0,)
     folds: int = 0
     methods: tuple[str, ...] = FEEDFORWARD
     options: tuple[tuple[str, float], ...] = ()
     data: str | None = None
+    scale: str = "standard"
 
 
 def _dense(*sizes: int) -> Callable[[snn.methods.Preset], snn.networks.Network]:
@@ -85,6 +90,10 @@ def _conv(shape: tuple[int, int, int], text: str, steps: int) -> Callable[[snn.m
 
 def _feedback(inputs: int, size: int, steps: int, dropout: float = 0.0) -> Callable[[snn.methods.Preset], snn.networks.Network]:
     return lambda preset: snn.networks.feedback_net(inputs, (size,), 10, preset.neuron, steps=steps, dropout=dropout)
+
+
+def _energy(*sizes: int, steps: int) -> Callable[[snn.methods.Preset], snn.networks.EnergyNetwork]:
+    return lambda preset: snn.networks.energy_net(sizes, steps=steps)
 
 
 def _events(preset: snn.methods.Preset) -> snn.networks.Network:
@@ -134,6 +143,25 @@ TASKS = {
         options=(("learning_rate", 0.05), ("weight_decay", 5e-4)),
         data="fashion",
     ),
+    "digits_energy": Task(
+        "64-64-10",
+        _energy(64, 64, 10, steps=25),
+        30,
+        seeds=(0, 1, 2),
+        methods=("EP", "EP, integer phases"),
+        options=(("batch_size", 20), ("learning_rate", 0.03)),
+        data="digits",
+        scale="unit",
+    ),
+    "mnist_energy": Task(
+        "784-512-10",
+        _energy(784, 512, 10, steps=25),
+        10,
+        methods=("EP",),
+        options=(("batch_size", 20), ("learning_rate", 0.02)),
+        data="mnist",
+        scale="unit",
+    ),
 }
 
 
@@ -155,7 +183,7 @@ def measure(task: Task, method: snn.methods.Method, data: snn.data.Dataset, epoc
 def table(name: str, quick: bool, chosen: list[str] | None) -> list[str]:
     """Markdown rows for a data set."""
     task = TASKS[name]
-    options = {"steps": 10} if name == "nmnist" else {}
+    options = {"steps": 10} if name == "nmnist" else {"scale": task.scale}
     data = snn.data.load(task.data or name, valid=0.0, train_size=1000 if quick else None, **options)
     epochs, seeds = (1, (0,)) if quick else (task.epochs, task.seeds)
     sets = snn.data.k_folds(data, task.folds) if task.folds else [data]

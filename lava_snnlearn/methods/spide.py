@@ -53,7 +53,7 @@ class SPIDE:
         norm_limit, norm_kind: bound on the feedback weight; see :class:`~lava_snnlearn.methods.ide.IDE`.
         mask: "rate" (published), or "preact".
 
-    Each epoch's table has the share of a sample's active backward neurons that were clipped and that never spiked, and the
+    Each epoch's table has the share of a sample's active backward neurons that spiked in every step and that never did, and the
     median of their counts (at least 2 is wanted), all as means over the samples.
 
     Raises:
@@ -96,8 +96,8 @@ class SPIDE:
 
     @property
     def preset(self) -> Preset:
-        """IF neurons with V = 1 and U_r = -1, no norm, T = 30."""
-        return Preset(neuron=FeedbackLIF(firing=0.5), norm="none", steps=30, learning_rate=0.05, feedback=True)
+        """IF neurons with V = 1 and U_r = -1, no norm, T = 30 (published learning rates: 0.05 and 0.1)."""
+        return Preset(neuron=FeedbackLIF(firing=0.5), norm="none", steps=30, learning_rate=0.1, feedback=True)
 
     def constrain(self, network: Network) -> None:
         """Bring the feedback's norm back to its limit."""
@@ -162,7 +162,7 @@ class SPIDE:
         size = joined_counts(counts).abs().where(active, torch.nan)
         number = active.sum(1).clamp(min=1)
         return {
-            "clipped": float(((size >= self.steps_backward).sum(1) / number).double().mean()),
+            "saturated": float(((size >= self.steps_backward).sum(1) / number).double().mean()),
             "dead_zone": float(((size == 0).sum(1) / number).double().mean()),
             "median_count": float(size.nanmedian(1).values.nan_to_num(0.0).double().mean()),
         }

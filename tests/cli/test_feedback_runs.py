@@ -64,7 +64,7 @@ def metrics(folder: Path) -> list[dict[str, str]]:
             {"solver_steps", "solver_residual", "not_converged"},
             {"steps": 30, "norm": "none", "input": "current"},
         ),
-        ("spide", SPIKING, {"clipped", "dead_zone", "median_count"}, {"steps": 30, "leak": 0.0, "batch_size": 128}),
+        ("spide", SPIKING, {"saturated", "dead_zone", "median_count"}, {"steps": 30, "leak": 0.0, "batch_size": 128}),
         ("ep", GRADED, {"free_residual", "nudged_residual"}, {"steps": 25, "norm": None, "input": "graded", "batch_size": 20}),
     ],
 )
@@ -114,7 +114,7 @@ def test_learning_on_the_chip_is_replayed_on_lava(learnt: Path) -> None:
     assert {"steps": 30, "backward_steps": 100, "eta": 0.03}.items() <= content["network"].items()
     rows = metrics(learnt)
     assert [float(row["gain"]) for row in rows] == [found["gain"]] * 2
-    assert {"clipped", "saturated", "dead", "median"} <= set(rows[0])
+    assert {"clipped", "saturated", "dead_zone", "median_beta"} <= set(rows[0])
     html = (learnt / "report.html").read_text()
     assert "Learning replayed on Lava: 2 samples" in html
     assert "gain of the injected gradient" in html

@@ -73,7 +73,7 @@ def test_check_f_both_methods_come_to_the_same():
 def test_the_automatic_gain_keeps_its_promise_to_the_end():
     """Less than 1 % clipped, and half of the active neurons with two spikes or more."""
     for row in trained("spide")[1].epochs:
-        assert row.diagnostics["clipped"] < 0.01
+        assert row.diagnostics["saturated"] < 0.01
         assert row.diagnostics["median_count"] >= 2
 
 

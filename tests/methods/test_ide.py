@@ -204,7 +204,7 @@ def test_a_resumed_run_has_the_same_bits_and_the_same_table(method, tmp_path):
     assert rows == table(tmp_path / "whole")
     columns = {
         "ide": {"solver_steps", "solver_residual", "not_converged"},
-        "spide": {"clipped", "dead_zone", "median_count"},
+        "spide": {"saturated", "dead_zone", "median_count"},
     }[method.name]
     assert len(rows) == 3
     assert columns < set(rows[0])
@@ -265,7 +265,7 @@ def test_presets_are_the_published_ones():
     assert (ide.neuron.threshold, spide.neuron.threshold) == (2.0, 2.0)
     assert ide.feedback
     assert spide.feedback
-    assert (ide.norm, ide.steps, ide.learning_rate) == (spide.norm, spide.steps, spide.learning_rate) == ("none", 30, 0.05)
+    assert (ide.norm, ide.steps, ide.learning_rate) == (spide.norm, spide.steps, spide.learning_rate) == ("none", 30, 0.1)
     assert (IDE().mask, SPIDE().mask) == ("preact", "rate")
 
 

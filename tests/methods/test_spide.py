@@ -336,7 +336,7 @@ def test_samples_without_a_gradient_are_no_failure(threshold, dtype):
     loss = lambda o, t: (o * scales.unsqueeze(1)).pow(2).sum() / 6 + (o * scales.unsqueeze(1)).sum()  # noqa: E731
     found, figures = grads_of(SPIDE(loss=loss, threshold_backward=threshold), network, x.to(dtype), y)
     assert all(bool(torch.isfinite(value).all()) for value in found.values())
-    assert figures["clipped"] == 0
+    assert figures["saturated"] == 0
     assert all(math.isfinite(value) for value in figures.values())
     assert float(found["layers.0.weight"].abs().max()) > 0
 
@@ -363,11 +363,11 @@ def test_figures_count_what_was_clipped_and_what_was_silent():
         )
         mask = adjoint.masks[0].numpy() > 0
         sizes = [np.abs(row[open_]) for row, open_ in zip(counts[-1][0], mask, strict=True)]
-        assert figures["clipped"] == pytest.approx(np.mean([(size == 40).mean() for size in sizes]))
+        assert figures["saturated"] == pytest.approx(np.mean([(size == 40).mean() for size in sizes]))
         assert figures["dead_zone"] == pytest.approx(np.mean([(size == 0).mean() for size in sizes]))
         medians = [np.sort(size)[(len(size) - 1) // 2] for size in sizes]
         assert figures["median_count"] == pytest.approx(np.mean(medians))
-    assert figures["clipped"] > 0.3
+    assert figures["saturated"] > 0.3
     assert grads_of(SPIDE(gain=1e-3, steps_backward=40), network, x, y)[1]["dead_zone"] > 0.9
 
 
@@ -377,7 +377,7 @@ def test_a_network_without_active_neurons_has_figures_too():
     with torch.no_grad():
         network.layers[0].bias.fill_(-100.0)
     found, figures = grads_of(SPIDE(), network, x, y)
-    assert figures == {"clipped": 0.0, "dead_zone": 0.0, "median_count": 0.0}
+    assert figures == {"saturated": 0.0, "dead_zone": 0.0, "median_count": 0.0}
     assert not found["layers.0.weight"].any()
 
 

@@ -178,9 +178,9 @@ def test_diagnostics_are_those_of_the_samples() -> None:
     assert found == train_epoch(state, x, y)[1].diagnostics
     assert found.clipped == sum(record.clipped for record in wrong) / (20 * len(wrong)) > 0
     assert found.saturated == pytest.approx((active == 50).mean())
-    assert found.dead == pytest.approx((active == 0).mean())
+    assert found.dead_zone == pytest.approx((active == 0).mean())
     assert found.saturated > 0
-    assert found.median == np.percentile(active, 50, method="lower") / 50
+    assert found.median_beta == np.percentile(active, 50, method="lower") / 50
 
 
 def test_the_gain_fulfils_both_conditions() -> None:
@@ -189,7 +189,7 @@ def test_the_gain_fulfils_both_conditions() -> None:
     found = diagnose(chosen, x, y)
     assert found.clipped < 0.01
     assert found.saturated < 0.01
-    assert found.median >= 2 / 50
+    assert found.median_beta >= 2 / 50
     assert chosen.settings.gain_bits in [trial.gain_bits for trial in trials]
     assert all(np.array_equal(a, b) for a, b in zip(chosen.memories, state.memories, strict=True))
 

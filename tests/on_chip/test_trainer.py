@@ -139,7 +139,7 @@ def test_a_row_tells_loss_accuracies_rate_and_diagnostics(error: str, tmp_path: 
         right += int(infer(before, train.x[index : index + 1]).predictions[0] == train.y[index])
         before, _ = train_sample(before, train.x[index], int(train.y[index]))
     assert row.train_accuracy == pytest.approx(right / SAMPLES, rel=1e-12), "each sample before it was learnt"
-    assert set(row.diagnostics) == {"clipped", "saturated", "dead", "median", "gain"}
+    assert set(row.diagnostics) == {"clipped", "saturated", "dead_zone", "median_beta", "gain"}
     assert row.diagnostics["gain"] == 0.5
     (written,) = table(tmp_path)
     for name, value in row.columns().items():
@@ -153,7 +153,7 @@ def test_diagnostics_are_means_over_the_samples_of_the_pieces() -> None:
     (row,) = trainer.fit().epochs
     train, order, state = trainer.data.train, trainer.order(0), trainer.state
     pieces = [order[:16], order[16:32], order[32:]]
-    for name in ("clipped", "saturated", "dead", "median"):
+    for name in ("clipped", "saturated", "dead_zone", "median_beta"):
         values = [getattr(diagnose(state, train.x[piece], train.y[piece]), name) for piece in pieces]
         assert row.diagnostics[name] == pytest.approx(np.average(values, weights=[16, 16, 8]), rel=1e-12)
     assert row.diagnostics["median"] > 0

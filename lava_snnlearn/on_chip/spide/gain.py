@@ -33,7 +33,7 @@ class GainTrial(NamedTuple):
 
     def audible(self, backward_steps: int) -> bool:
         """The median active neuron spikes at least twice."""
-        return self.diagnostics.median * backward_steps >= SPIKES_MIN
+        return self.diagnostics.median_beta * backward_steps >= SPIKES_MIN
 
 
 def choose_gain(state: OnChipState, x: ArrayLike, y: ArrayLike) -> tuple[OnChipState, tuple[GainTrial, ...]]:
@@ -69,7 +69,7 @@ def choose_gain(state: OnChipState, x: ArrayLike, y: ArrayLike) -> tuple[OnChipS
     steps = state.settings.backward_steps
     audible = [trial for trial in fitting if trial.audible(steps)]
     best = audible[(len(audible) - 1) // 2] if audible else fitting[-1]
-    spikes = best.diagnostics.median * steps
+    spikes = best.diagnostics.median_beta * steps
     level = logging.INFO if audible else logging.WARNING
     _LOG.log(level, "gain 2^%d chosen; the median active neuron spikes %.1f times", best.gain_bits, spikes)
     return _with_gain(state, best.gain_bits), tuple(trials)

@@ -71,14 +71,14 @@ class Diagnostics(NamedTuple):
     Attributes:
         clipped: share of the entries of g that were clipped.
         saturated: share of the active neurons (mask on) that spiked with one sign in every step.
-        dead: share of the active neurons that did not spike, or as often with each sign.
-        median: median of |beta|, the mean spike over T_B, over the active neurons.
+        dead_zone: share of the active neurons that did not spike, or as often with each sign.
+        median_beta: median of |beta|, the mean spike over T_B, over the active neurons.
     """
 
     clipped: float
     saturated: float
-    dead: float
-    median: float
+    dead_zone: float
+    median_beta: float
 
 
 class EpochReport(NamedTuple):
