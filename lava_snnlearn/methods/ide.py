@@ -63,7 +63,7 @@ class IDE:
 
     @property
     def preset(self) -> Preset:
-        """IF neurons with V = 2 and U_r = 0, no norm, T = 30 (published learning rates: 0.05; 0.1 suits small data sets, too)."""
+        """IF neurons with V = 2 and U_r = 0, no norm, T = 30 (published learning rate: 0.05)."""
         return Preset(neuron=FeedbackLIF(), norm="none", steps=30, learning_rate=0.1, feedback=True)
 
     def constrain(self, network: Network) -> None:
