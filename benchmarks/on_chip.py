@@ -1,7 +1,7 @@
 """Learning on the chip (SPIDE in integers, batch 1) on digits: test accuracy of each kind of memory and error, and its speed.
 
 64-100(F100)-10, T_F = 30, T_B = 100, automatic gain, eta 0.03 (x 0.2 at 60 and 85 % of 10 epochs), seeds 0-2; 20 % of the
-samples for testing. The time is that of learning alone, one thread; "on Lava" is what a sample takes there with everything read.
+samples for testing. The time is that of learning alone, one thread; "on Lava" is what samples take there with everything read.
 
     python benchmarks/on_chip.py [--quick] [--write]
 """

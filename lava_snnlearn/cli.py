@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lava_snnlearn.samples import samples_for as _samples
+from lava_snnlearn.samples import samples_for
 
 if TYPE_CHECKING:
     from lava_snnlearn.on_chip.pipeline import Summary as OnChipSummary
@@ -286,7 +286,7 @@ def verify_file(
     if not time_limit > 0:
         raise ValueError(f"--time-limit is {time_limit:g}; give more than 0 seconds")
     network = FixedNetwork.load(file)
-    x, _ = _samples(file, network, data, npy, samples)
+    x, _ = samples_for(file, network, data, npy, samples)
     report = verify(network, x, against=None if against is None else against.split(","), time_limit=time_limit)
     typer.echo(str(report))
     raise typer.Exit(0 if report.ok else 1)
@@ -317,7 +317,7 @@ def emulate_file(
     from lava_snnlearn.fixed_point.graph import FixedNetwork
 
     network = FixedNetwork.load(file)
-    x, labels = _samples(file, network, data, npy, samples)
+    x, labels = samples_for(file, network, data, npy, samples)
     with ExitStack() as stack:
         # Before the work: a place that cannot be written is refused at once.
         target = None if save is None else stack.enter_context(replacing(save))

@@ -65,7 +65,7 @@ class Settings:
     method: str = "ottt"
     data: str = "digits"
     options: tuple[tuple[str, Any], ...] = ()
-    layers: tuple[int, ...] | str | None = None
+    layers: Layers | None = None
     width: float = 1.0
     epochs: int | None = None
     steps: int | None = None

@@ -85,7 +85,7 @@ def _random(network: FixedNetwork, count: int) -> NDArray[Any]:
     if host.encoding != "direct":
         return draws.astype(np.float32)  # the rate and latency codes take intensities from 0 to 1
     if host.form == "graded":
-        draws = host.offset + draws * host.step * 255
+        draws = host.offset + draws * host.step * limits.GRADED_MAX
     elif host.form == "spikes":
         draws = np.rint(draws)
     return draws.astype(np.float32)

@@ -1,4 +1,4 @@
-"""What the models of the neuron Processes share: phases of a sample, and the two kinds of numbers."""
+"""What the models of the Processes that work sample by sample share: phases of a sample, and the two kinds of numbers."""
 
 from __future__ import annotations
 
@@ -11,28 +11,47 @@ from numpy.typing import ArrayLike, NDArray
 from lava_snnlearn.fixed_point.arithmetic import DECAY_ONE, MEMBRANE_UNIT
 
 
-class TimedModel(PyLoihiProcessModel):
-    """A neuron that is active from ``t_start`` to before ``t_stop`` of each ``reset_interval``."""
+class SampleModel(PyLoihiProcessModel):
+    """A Process whose samples take ``reset_interval`` steps each."""
 
-    t_start: np.ndarray = LavaPyType(np.ndarray, np.int64)
-    t_stop: np.ndarray = LavaPyType(np.ndarray, np.int64)
     reset_interval: np.ndarray = LavaPyType(np.ndarray, np.int64)
-    bias_exp: np.ndarray = LavaPyType(np.ndarray, np.int64)
 
     def sample_phase(self) -> int:
         """Number of this step in its sample, from 0."""
         return int((self.time_step - 1) % self.reset_interval[0])
-
-    def is_active(self, phase: int) -> bool:
-        """Whether the neuron is active in a phase."""
-        return bool(self.t_start[0] <= phase < self.t_stop[0])
 
     def receive(self, port: str) -> NDArray:
         """What arrives at the InPort of this name; zeros if it is not connected."""
         return getattr(self, port).recv()
 
 
-class FixedModel(TimedModel):
+class IntegerModel(SampleModel):
+    """Receives integers only."""
+
+    def receive(self, port: str) -> NDArray:
+        """As in SampleModel; floats are refused (TypeError)."""
+        arrived = super().receive(port)
+        if arrived.dtype.kind == "f":
+            raise TypeError(
+                f"{self.implements_process.__name__}'s fixed_pt model received {arrived.dtype} on {port}, and would have to "
+                "cut fractions. Send integers: connect processes that have a fixed_pt model with an integer OutPort."
+            )
+        return arrived
+
+
+class TimedModel(SampleModel):
+    """A neuron that is active from ``t_start`` to before ``t_stop`` of each sample."""
+
+    t_start: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    t_stop: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    bias_exp: np.ndarray = LavaPyType(np.ndarray, np.int64)
+
+    def is_active(self, phase: int) -> bool:
+        """Whether the neuron is active in a phase."""
+        return bool(self.t_start[0] <= phase < self.t_stop[0])
+
+
+class FixedModel(IntegerModel, TimedModel):
     """Chip units: integers in, integers out. Refuses everything else (TypeError)."""
 
     def __init__(self, proc_params: ProcessParameters) -> None:
@@ -42,16 +61,6 @@ class FixedModel(TimedModel):
                 f"{self.implements_process.__name__}'s fixed_pt model was given float parameters (real units). "
                 "Quantise them to integers (chip units), or select the tag floating_pt."
             )
-
-    def receive(self, port: str) -> NDArray:
-        """As in TimedModel, integers only."""
-        arrived = super().receive(port)
-        if arrived.dtype.kind == "f":
-            raise TypeError(
-                f"{self.implements_process.__name__}'s fixed_pt model received {arrived.dtype} on {port}, and would have to "
-                "cut fractions. Send integers: connect processes that have a fixed_pt model with an integer OutPort."
-            )
-        return arrived
 
 
 class FloatModel(TimedModel):

@@ -18,7 +18,7 @@ PAPERS = {
     "ottt": [("M. Xiao", "2022"), ("S. Qiao", "2019")],
     "rate_bp": [("C. Yu", "2024")],
     "sab": [("N. R. Ke", "2018")],
-    "spide": [("M. Xiao", "2023"), ("Xiao", "2021")],
+    "spide": [("M. Xiao", "2023"), ("M. Xiao", "2021")],
     "sltt": [("Q. Meng", "2023")],
 }
 

@@ -17,6 +17,10 @@ from numpy.typing import NDArray
 
 from lava_snnlearn.fixed_point.arithmetic import IntArray
 
+RULES = ("shadow", "stochastic", "nearest")
+"""What a memory is: see :func:`count_update`, :func:`stochastic_update`, :func:`nearest_update`."""
+ERRORS = ("softmax", "mse")
+"""See :func:`softmax_error`, :func:`mse_error`."""
 SHADOW_MAX = (1 << 15) - 1
 """Largest magnitude of a shadow."""
 SHADOW_BITS = 8

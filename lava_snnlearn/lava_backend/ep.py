@@ -16,6 +16,7 @@ from lava_snnlearn.fixed_point import limits
 from lava_snnlearn.fixed_point.energy import TOP, EnergyIntegers
 from lava_snnlearn.lava_backend.configuration import run_config
 from lava_snnlearn.lava_backend.runner import TIME_LIMIT, run_guarded
+from lava_snnlearn.lava_backend.schedule import held, scheduled
 from lava_snnlearn.processes.ep_neuron.process import EPNeuron
 from lava_snnlearn.processes.recorder.process import Recorder
 from lava_snnlearn.processes.sample_source.process import SampleSource
@@ -82,12 +83,12 @@ def run_both_phases(
         for index in range(last + 1)
     ]
     # A constant input is one change, and then none.
-    source = SampleSource(data=_rows(payloads, period, 1 if changes else total))
+    source = SampleSource(data=scheduled(held(payloads, 1 if changes else total), period))
     _connect(source, chip.weights[0], neurons[0])
     for weight, below, above in zip(chip.weights[1:], neurons, neurons[1:], strict=False):
         _connect(below, weight, above)
         _connect(above, weight.T, below)
-    SampleSource(data=_rows(target, period, 1)).s_out.connect(neurons[-1].y_in)
+    SampleSource(data=scheduled(held(target, 1), period)).s_out.connect(neurons[-1].y_in)
     recorders = [Recorder(shape=(size,), steps=len(payloads) * period) for size in sizes[1:]]
     for neuron, recorder in zip(neurons, recorders, strict=True):
         neuron.s_out.connect(recorder.s_in)
@@ -101,13 +102,6 @@ def run_both_phases(
         tuple(active(recorder.membranes) for recorder in recorders),
         tuple(active(recorder.spikes) for recorder in recorders),
     )
-
-
-def _rows(values: NDArray[np.integer[Any]], period: int, sent: int) -> NDArray[np.int64]:
-    """What a source sends: each sample in the first ``sent`` steps of its period, then zeros."""
-    rows = np.zeros((len(values), period, values.shape[1]), np.int64)
-    rows[:, :sent] = values[:, None]
-    return rows.reshape(-1, values.shape[1])
 
 
 def _connect(sender: AbstractProcess, weight: NDArray[np.int64], target: AbstractProcess) -> None:

@@ -32,6 +32,7 @@ from lava_snnlearn.fixed_point.trace import Trace
 from lava_snnlearn.lava_backend.configuration import run_config
 from lava_snnlearn.lava_backend.driver import InProcessModel
 from lava_snnlearn.lava_backend.runner import TIME_LIMIT, run_guarded
+from lava_snnlearn.lava_backend.schedule import scheduled
 from lava_snnlearn.processes.ep_neuron.process import EPNeuron
 from lava_snnlearn.processes.recorder.process import Recorder
 from lava_snnlearn.processes.sample_source.process import SampleSource
@@ -94,9 +95,7 @@ def _sources(network: FixedNetwork, signal: NDArray[np.int32]) -> dict[str, Samp
     for name in network.host.targets or (INPUT,):
         start = 0 if name == INPUT else network.population(name).t_start
         part = signal if name == INPUT else signal[:, :, network.current_part(name)]
-        rows = np.zeros((signal.shape[1], network.period, part.shape[2]), np.int32)
-        rows[:, start : start + network.steps] = part.swapaxes(0, 1)
-        sources[name] = SampleSource(data=rows.reshape(-1, part.shape[2]))
+        sources[name] = SampleSource(data=scheduled(part, network.period, start))
     return sources
 
 

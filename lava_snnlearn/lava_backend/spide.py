@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from lava_snnlearn.lava_backend.configuration import run_config
 from lava_snnlearn.lava_backend.runner import TIME_LIMIT, guarded
+from lava_snnlearn.lava_backend.schedule import held, scheduled
 from lava_snnlearn.on_chip.spide import OnChipSettings, OnChipState, SampleRecord, Synapses, checked_batch, train_sample
 from lava_snnlearn.processes.error_stage.process import ErrorStage
 from lava_snnlearn.processes.sample_source.process import SampleSource
@@ -79,8 +80,8 @@ def build(state: OnChipState, x: ArrayLike, labels: ArrayLike) -> SpideGraph:
     graph = SpideGraph(
         settings,
         len(payload),
-        source=SampleSource(data=_scheduled(settings, payload, settings.steps)),
-        target=SampleSource(data=_scheduled(settings, np.eye(settings.sizes[-1], dtype=np.int32)[classes], 1)),
+        source=SampleSource(data=scheduled(held(payload, settings.steps), settings.period)),
+        target=SampleSource(data=scheduled(held(np.eye(settings.sizes[-1], dtype=np.int32)[classes], 1), settings.period)),
         synapses={
             part.name: _synapse(state, part, memory, len(payload))
             for part, memory in zip(settings.synapses, state.memories, strict=True)
@@ -106,14 +107,14 @@ def run(graph: SpideGraph, *, tag: str = "fixed_pt", time_limit: float = TIME_LI
         LavaRunError: a model raised, died or blocked; the message holds its traceback.
     """
     dtype = np.int64 if tag == "fixed_pt" else np.float64
-    held: list[SampleRecord] = []
+    ends: list[SampleRecord] = []
     with guarded(graph.source, run_config(tag), time_limit) as network:
         for _ in range(graph.samples):
             network.run(graph.settings.period)
-            held.append(_held(graph, dtype))
+            ends.append(_held(graph, dtype))
     learned = [synapse.learned for synapse in graph.synapses.values()]
     found, before = [], 0
-    for number, record in enumerate(held):
+    for number, record in enumerate(ends):
         memories = tuple(memory[number].astype(dtype) for memory, _ in learned)
         views = tuple(view[number].astype(dtype) for _, view in learned)
         # The process counts clipped currents over the whole run.
@@ -242,13 +243,6 @@ def _quantities(settings: OnChipSettings, sample: LavaSample) -> Iterator[_Quant
     for name, parts, arrays in rows:
         for part, values in zip(parts, arrays, strict=True):
             yield _Quantity(name, part, values)
-
-
-def _scheduled(settings: OnChipSettings, rows: NDArray[np.integer], steps: int) -> NDArray[np.int32]:
-    """[samples * period, n]: each sample's row in the first ``steps`` steps of its period, silence in the others."""
-    schedule = np.zeros((len(rows), settings.period, rows.shape[1]), np.int32)
-    schedule[:, :steps] = rows[:, None]
-    return schedule.reshape(-1, rows.shape[1])
 
 
 def _synapse(state: OnChipState, part: Synapses, memory: NDArray[np.int16], samples: int) -> SpideSynapse:

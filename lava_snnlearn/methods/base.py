@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lava_snnlearn.checks import known_name, real_number, shown, tensor
+from lava_snnlearn.checks import instance_of, known_name, real_number, shown, tensor
 from lava_snnlearn.networks.classifier import Classifier
+from lava_snnlearn.networks.network import Network
 from lava_snnlearn.neurons.lif import LIF
 
 TARGETS = ("one_hot", "ones")
@@ -125,9 +126,17 @@ def check_method(method: Any) -> None:
         )
 
 
-def check_batch(network: Classifier, x: Tensor, y: Tensor) -> Tensor:
+def check_spiking(network: Any) -> None:
+    """Raise TypeError if ``network`` is no spiking network, e.g. an energy network."""
+    remedy = "this method trains spiking networks; build one, e.g. snn.networks.mlp([64, 128, 10])"
+    instance_of("network", network, Network, remedy)
+
+
+def check_batch(network: Classifier, x: Tensor, y: Tensor, *, spiking: bool = True) -> Tensor:
     """Encoded input [T, B, *input shape] of a training batch; raises ValueError where samples and labels do not fit the
-    network, TypeError where one of them is no tensor."""
+    network, TypeError where one of them is no tensor or, if ``spiking``, the network no spiking one."""
+    if spiking:
+        check_spiking(network)
     signal = network.encode(x)
     tensor("labels", y)
     if y.dtype != torch.int64 or y.dim() != 1 or len(y) != signal.shape[1]:

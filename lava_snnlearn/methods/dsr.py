@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lava_snnlearn.checks import flag, known_name
-from lava_snnlearn.methods.base import Loss, Preset, StepResult, check_loss
+from lava_snnlearn.methods.base import Loss, Preset, StepResult, check_loss, check_spiking
 from lava_snnlearn.methods.online_engine import check_chunk
 from lava_snnlearn.methods.rate_engine import RateWalk, run_rate
 from lava_snnlearn.networks.layers import Neurons
@@ -70,6 +70,7 @@ class DSR:
         Raises:
             ValueError: neurons that are not DSR's, or of which some leak otherwise than others.
         """
+        check_spiking(network)
         weights = _weights(network)
         last = network.populations[-1]
 

@@ -89,7 +89,7 @@ class EP:
         """
         instance_of("network", network, EnergyNetwork, "build one with snn.networks.energy_net, e.g. energy_net([64, 64, 10])")
         assert isinstance(network, EnergyNetwork)
-        frame = check_batch(network, x, y)[0]
+        frame = check_batch(network, x, y, spiking=False)[0]
         phases = (_float_phases if self.arithmetic == "float" else _integer_phases)(network, frame, y)
         free = _run(phases, 0.0, phases.rest, network.steps)
         sign = 1 - 2 * int(torch.randint(2, (1,))) if self.nudge == "random_sign" else 1

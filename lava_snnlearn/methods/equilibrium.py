@@ -17,28 +17,21 @@ norms, pools and convolutions are torch's own; both methods only say what beta i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
 from lava_snnlearn import distributed
-from lava_snnlearn.checks import known_name, real_number
-from lava_snnlearn.methods.base import StepResult, check_batch
+from lava_snnlearn.methods.base import StepResult, check_batch, check_spiking
 from lava_snnlearn.methods.rate_engine import RateWalk
 from lava_snnlearn.methods.relaxation import Relaxed, relax
-from lava_snnlearn.networks.feedback import rows_of
 from lava_snnlearn.networks.layers import Neurons, Readout, SpikingLayer
 from lava_snnlearn.networks.network import Network
 from lava_snnlearn.networks.norms import BatchNorm, Statistics
 from lava_snnlearn.networks.synapse import Synapse
 
 MASKS = ("preact", "rate")
-NORM_KINDS = ("spectral", "frobenius")
-_POWER_STEPS = 30
-_EXACT_NORM = 256
-"""Matrices up to this side have their spectral norm computed exactly."""
 
 Errors = list[Tensor]
 """One tensor [B, *shape] a layer."""
@@ -88,10 +81,12 @@ def run_equilibrium(
 
 
 def check_network(network: Network) -> None:
-    """Raise ValueError if a network is no chain of layers with reset by subtraction, equal leaks and a readout that matches.
+    """Raise ValueError if a network is no chain of layers with reset by subtraction, equal leaks and a readout that matches,
+    TypeError if it is no spiking network.
 
     The message says what to build instead.
     """
+    check_spiking(network)
     remedy = "build it with snn.networks.feedback_net"
     if not all(isinstance(layer, SpikingLayer) and layer.recurrent is None for layer in network.layers):
         raise ValueError(
@@ -291,13 +286,15 @@ def solve_adjoint(
     """
     if adjoint.network.feedback is None:
         return adjoint.sweep(gradient)[0], Relaxed((gradient,), 0, 0.0, True)
+    largest = float(gradient.abs().max())
     found = relax(
         lambda state: (gradient + adjoint.sweep(state[0])[1],),
         (gradient,),
         steps=steps,
         tolerance=tolerance,
         damping=damping,
-        scale=float(gradient.abs().max()) or 1.0,
+        # Where the loss is not finite, the residual is not, whatever the scale; who trains tells the user about the loss.
+        scale=largest if 0 < largest < math.inf else 1.0,
     )
     return adjoint.sweep(found.state[0])[0], found
 
@@ -369,44 +366,3 @@ class _RateMap:
 
     def remember(self, feedback: Synapse, spikes: Tensor) -> None:
         pass
-
-
-def check_limit(limit: Any, kind: str) -> None:
-    """Check a bound on the norm of the feedback; raises ValueError, TypeError, UnknownNameError."""
-    known_name("norm_kind", kind, NORM_KINDS)
-    if limit is not None:
-        real_number("norm_limit", limit)
-        if not (math.isfinite(limit) and limit > 0):
-            raise ValueError(f"norm_limit is {limit}; it must be finite and > 0, or None for no limit")
-
-
-@torch.no_grad()
-def project(network: Network, limit: float | None, kind: str = "spectral") -> None:
-    """Scale the feedback's weight down to the norm ``limit`` where it is above; of kernels, the norm of the matrix of rows."""
-    if limit is None or network.feedback is None:
-        return
-    rows = rows_of(network.feedback)
-    size = rows.norm()
-    # The Frobenius norm is never below the spectral one, so most calls need no more than it.
-    if kind == "spectral" and float(size) > limit:
-        size = spectral_norm(rows)
-    if float(size) > limit:
-        network.feedback.weight.mul_(limit / size)
-
-
-def spectral_norm(matrix: Tensor) -> Tensor:
-    """Largest singular value: exact up to 256 rows or columns; of larger matrices the largest on the space that 30 steps of a
-    power iteration pass through, which is less by far below 1 % (the last step alone, by up to 3 %)."""
-    if min(matrix.shape) <= _EXACT_NORM:
-        return torch.linalg.matrix_norm(matrix, 2)
-    # A draw of its own: no matrix is orthogonal to it by its structure, and the run's random state stays as it is.
-    start = torch.randn(matrix.shape[1], 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    space = torch.linalg.qr(start.to(matrix)).Q
-    for _ in range(_POWER_STEPS):
-        space = torch.linalg.qr(torch.cat([space, matrix.t() @ (matrix @ space[:, -1:])], 1)).Q
-    return torch.linalg.matrix_norm(matrix @ space, 2)
-
-
-def joined_counts(parts: Sequence[Tensor]) -> Tensor:
-    """Values of all layers in one row each sample, [B, n]."""
-    return torch.cat([part.flatten(1) for part in parts], 1)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -21,7 +21,8 @@ from torch import Tensor
 
 from lava_snnlearn.checks import at_least, known_name, real_number
 from lava_snnlearn.methods.base import Loss, Preset, StepResult, check_loss
-from lava_snnlearn.methods.equilibrium import MASKS, Adjoint, Errors, check_limit, joined_counts, project, run_equilibrium
+from lava_snnlearn.methods.equilibrium import MASKS, Adjoint, Errors, run_equilibrium
+from lava_snnlearn.methods.norm_limit import check_limit, project
 from lava_snnlearn.networks.network import Network
 from lava_snnlearn.neurons.feedback import FeedbackLIF
 
@@ -117,7 +118,7 @@ class SPIDE:
             gain = self._gains(per_sample)
             phase = self.backward_phase(adjoint, per_sample * gain)
             scale = 1 / (gain * samples)
-            errors = [adjoint.derivative(index, beta * scale_like(scale, beta)) for index, beta in enumerate(phase.adjoints)]
+            errors = [adjoint.derivative(index, beta * _scale_like(scale, beta)) for index, beta in enumerate(phase.adjoints)]
             return errors, self._figures(adjoint, phase.counts)
 
         return run_equilibrium(network, x, y, self.loss, self.mask, solve)
@@ -158,8 +159,8 @@ class SPIDE:
 
     def _figures(self, adjoint: Adjoint, counts: Errors) -> dict[str, float]:
         """Means over samples, so that several processes add up to the same as one."""
-        active = joined_counts(adjoint.masks) > 0
-        size = joined_counts(counts).abs().where(active, torch.nan)
+        active = _joined(adjoint.masks) > 0
+        size = _joined(counts).abs().where(active, torch.nan)
         number = active.sum(1).clamp(min=1)
         return {
             "saturated": float(((size >= self.steps_backward).sum(1) / number).double().mean()),
@@ -168,6 +169,11 @@ class SPIDE:
         }
 
 
-def scale_like(scale: Tensor, values: Tensor) -> Tensor:
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Values of all layers side by side, [B, n]."""
+    return torch.cat([part.flatten(1) for part in parts], 1)
+
+
+def _scale_like(scale: Tensor, values: Tensor) -> Tensor:
     """One factor a sample [B, 1, ...], in the dimensions of ``values``."""
     return scale.view(-1, *[1] * (values.dim() - 1))

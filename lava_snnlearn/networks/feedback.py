@@ -42,7 +42,7 @@ def feedback_net(
         layers: sizes of dense layers, e.g. (400,); or a text of :func:`~lava_snnlearn.networks.conv_net`, e.g. "64C5s2".
         classes: readout channels.
         neuron: default ``FeedbackLIF()``, IDE's IF neuron.
-        norm: "none"; or a batch norm behind every forward connection (not the feedback).
+        norm: "none"; a batch norm behind every forward connection (not the feedback); or "sws", their weights standardised.
         steps: T of the forward phase.
         timing: what feedback takes: one step ("instant": layers answer within the step, as in the papers), or as many as there
             are layers ("pipelined": every layer takes a step, as on the chip; only this can be quantised). One layer: the same.

@@ -20,7 +20,9 @@ from lava_snnlearn.checkpoints import CHECKPOINT, WEIGHTS, EpochMetrics, RunFold
 from lava_snnlearn.checks import at_least, flag, instance_of
 from lava_snnlearn.data.dataset import Dataset, Split, digest
 from lava_snnlearn.files import FileFormatError
+from lava_snnlearn.fixed_point.plasticity import ERROR_ONE
 from lava_snnlearn.on_chip.spide import OnChipSettings, OnChipState, choose_gain, infer, initial, train_epoch
+from lava_snnlearn.on_chip.spide.settings import check_settings
 from lava_snnlearn.progress import Progress
 from lava_snnlearn.training import History
 
@@ -28,7 +30,6 @@ DECAY, DECAY_AT = 0.2, (60, 85)
 """The learning rate is multiplied by DECAY after these percentages of the epochs (ide_spide spec, 6-H)."""
 PROBE = 200
 """Training samples by which the gain is chosen, and of which each epoch tells loss and spike rate."""
-_ERROR_ONE = 128
 
 
 class OnChipTrainer:
@@ -70,7 +71,7 @@ class OnChipTrainer:
         run_dir: str | PathLike[str] | None = None,
         progress: bool = True,
     ) -> None:
-        instance_of("settings", settings, OnChipSettings, "pass OnChipSettings(sizes=(features, hidden, classes))")
+        check_settings(settings)
         instance_of("data", data, Dataset, 'pass a Dataset, e.g. snn.data.load("digits", scale="unit")')
         flag("auto_gain", auto_gain)
         self.settings, self.data, self.auto_gain = settings, data, bool(auto_gain)
@@ -239,7 +240,7 @@ def _loss(settings: OnChipSettings, z: NDArray[np.int64], y: NDArray[np.int64]) 
     """What the error stage descends, in real numbers: cross-entropy, or half the squared error; mean over samples."""
     rows = np.arange(len(y))
     if settings.error == "mse":
-        error = z / float(_ERROR_ONE << settings.error_shift)
+        error = z / float(ERROR_ONE << settings.error_shift)
         error[rows, y] -= 1
         return float(0.5 * (error**2).sum(axis=1).mean())
     logits = z / settings.logit_one

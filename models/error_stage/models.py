@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from lava.magma.core.decorator import implements, requires, tag
-from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.model.py.ports import PyInPort, PyOutPort
 from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.process.process import ProcessParameters
@@ -14,10 +13,11 @@ from numpy.typing import NDArray
 
 from lava_snnlearn.checks import within
 from lava_snnlearn.fixed_point import limits, plasticity
+from lava_snnlearn.models.neuron import IntegerModel, SampleModel
 from lava_snnlearn.processes.error_stage.process import ErrorStage
 
 
-class _ErrorStageModel(PyLoihiProcessModel):
+class _ErrorStageModel(SampleModel):
     """When the stage sums and when it sends; the error itself is the models' own."""
 
     z: np.ndarray
@@ -27,7 +27,6 @@ class _ErrorStageModel(PyLoihiProcessModel):
     table_step: np.ndarray = LavaPyType(np.ndarray, float)
     shift: np.ndarray = LavaPyType(np.ndarray, np.int64)
     error_phase: np.ndarray = LavaPyType(np.ndarray, np.int64)
-    reset_interval: np.ndarray = LavaPyType(np.ndarray, np.int64)
 
     def __init__(self, proc_params: ProcessParameters) -> None:
         super().__init__(proc_params)
@@ -35,8 +34,8 @@ class _ErrorStageModel(PyLoihiProcessModel):
 
     def run_spk(self) -> None:
         """One step: receive; up to the error phase sum, in it send the error."""
-        current, wanted = self.a_in.recv(), self.y_in.recv()
-        phase = (self.time_step - 1) % self.reset_interval[0]
+        current, wanted = self.receive("a_in"), self.receive("y_in")
+        phase = self.sample_phase()
         if phase == 0:
             for state in (self.z, self.e, self.target):
                 state[:] = 0
@@ -59,7 +58,7 @@ class _ErrorStageModel(PyLoihiProcessModel):
 @implements(proc=ErrorStage, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class PyErrorStageFixed(_ErrorStageModel):
+class PyErrorStageFixed(_ErrorStageModel, IntegerModel):
     """The integers of the chip, shared with the simulator of on-chip learning."""
 
     a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
@@ -70,11 +69,6 @@ class PyErrorStageFixed(_ErrorStageModel):
     target: np.ndarray = LavaPyType(np.ndarray, np.int32)
 
     def _sum(self, current: NDArray) -> NDArray:
-        if current.dtype.kind == "f":
-            raise TypeError(
-                f"ErrorStage's fixed_pt model received {current.dtype} on a_in, and would have to cut fractions. "
-                "Send integers: connect processes that have a fixed_pt model with an integer OutPort."
-            )
         total = self.z + current.astype(np.int64)
         remedy = "Potentials are held as int32: choose a smaller scale of the readout's weights."
         within("ErrorStage: z", total, -limits.CHANNEL_MAX, limits.CHANNEL_MAX, remedy)

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import numpy as np
 from lava.magma.core.decorator import implements, requires, tag
-from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.model.py.ports import PyInPort, PyOutPort
 from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.process.process import ProcessParameters
@@ -16,11 +15,12 @@ from numpy.typing import NDArray
 
 from lava_snnlearn.checks import within
 from lava_snnlearn.fixed_point import limits, plasticity
+from lava_snnlearn.models.neuron import IntegerModel, SampleModel
 from lava_snnlearn.processes.recorder.process import SharedRecord
 from lava_snnlearn.processes.spide_synapse.process import SpideSynapse
 
 
-class _SpideSynapseModel(PyLoihiProcessModel):
+class _SpideSynapseModel(SampleModel):
     """What happens in which phase; the arithmetic is the models' own."""
 
     _dtype: ClassVar[type[np.generic]]
@@ -37,7 +37,6 @@ class _SpideSynapseModel(PyLoihiProcessModel):
     seed: np.ndarray = LavaPyType(np.ndarray, np.int64)
     sample: np.ndarray = LavaPyType(np.ndarray, np.int64)
     learn_phase: np.ndarray = LavaPyType(np.ndarray, np.int64)
-    reset_interval: np.ndarray = LavaPyType(np.ndarray, np.int64)
 
     def __init__(self, proc_params: ProcessParameters) -> None:
         super().__init__(proc_params)
@@ -48,14 +47,14 @@ class _SpideSynapseModel(PyLoihiProcessModel):
 
     def run_spk(self) -> None:
         """One step: send both ways what the last one left, then receive, count and, in the learning phase, learn."""
-        phase = (self.time_step - 1) % self.reset_interval[0]
+        phase = self.sample_phase()
         if phase == 0:
             for state in (self.pre, self.post, self.a_buffer, self.b_buffer):
                 state[:] = 0
             self.view[:] = self._seen()
         self.a_out.send(self.a_buffer)
         self.b_out.send(self.b_buffer)
-        spikes, backward = self.s_in.recv(), self.b_in.recv()
+        spikes, backward = self.receive("s_in"), self.receive("b_in")
         # Most steps are silent in one direction at least.
         self.a_buffer[:] = self._forward(spikes) if spikes.any() else 0
         self.b_buffer[:] = self._backward(backward) if backward.any() else 0
@@ -91,7 +90,7 @@ class _SpideSynapseModel(PyLoihiProcessModel):
 @implements(proc=SpideSynapse, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class PySpideSynapseFixed(_SpideSynapseModel):
+class PySpideSynapseFixed(_SpideSynapseModel, IntegerModel):
     """The integers of the chip, shared with the simulator of on-chip learning."""
 
     _dtype = np.int32
@@ -110,11 +109,11 @@ class PySpideSynapseFixed(_SpideSynapseModel):
         return np.where(self._mask, plasticity.view_of(self.memory) if self._rule == "shadow" else self.memory, 0)
 
     def _forward(self, spikes: NDArray) -> NDArray:
-        sums = plasticity.forward_sums(self.view, _whole("s_in", spikes), int(self.exponent[0]))
+        sums = plasticity.forward_sums(self.view, _held("s_in", spikes), int(self.exponent[0]))
         return _carried("a_out", sums)
 
     def _backward(self, spikes: NDArray) -> NDArray:
-        sums = plasticity.backward_sums(self.view, _whole("b_in", spikes), int(self.back_exponent[0]))
+        sums = plasticity.backward_sums(self.view, _held("b_in", spikes), int(self.back_exponent[0]))
         return _carried("b_out", sums)
 
     def _learned(self) -> NDArray:
@@ -162,12 +161,7 @@ class PySpideSynapseFloat(_SpideSynapseModel):
         return np.clip(self.memory - change, limits.WEIGHT_MIN, limits.WEIGHT_MAX)
 
 
-def _whole(port: str, received: NDArray) -> NDArray:
-    if received.dtype.kind == "f":
-        raise TypeError(
-            f"SpideSynapse's fixed_pt model received {received.dtype} on {port}, and would have to cut fractions. "
-            "Send integers: connect processes that have a fixed_pt model with an integer OutPort."
-        )
+def _held(port: str, received: NDArray) -> NDArray:
     within(f"SpideSynapse: {port}", received, -limits.GRADED_MAX, limits.GRADED_MAX, "Signals have 8 bits: scale them down.")
     return received
 

@@ -11,13 +11,12 @@ from lava.magma.core.process.process import AbstractProcess, LogConfig
 from lava.magma.core.process.variable import Var
 
 from lava_snnlearn.checks import at_least, known_name, real_number, whole_number, within
-from lava_snnlearn.fixed_point.plasticity import softmax_table
+from lava_snnlearn.fixed_point.plasticity import ERRORS, softmax_table
 from lava_snnlearn.processes.parameters import plain_var
 
 if TYPE_CHECKING:
     from lava_snnlearn.testing.processes import ProcessCase
 
-KINDS = ("softmax", "mse")
 SHIFT_MAX = 30
 PERIOD_MAX = (1 << 31) - 1
 
@@ -74,7 +73,7 @@ class ErrorStage(AbstractProcess):
         name: str | None = None,
         log_config: LogConfig | None = None,
     ) -> None:
-        known_name("kind", kind, KINDS)
+        known_name("kind", kind, ERRORS)
         shape = (_classes(shape),)
         phase = at_least(0, "ErrorStage: error_phase", error_phase)
         period = whole_number("ErrorStage: reset_interval", reset_interval)

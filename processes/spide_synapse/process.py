@@ -12,14 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from lava_snnlearn.checks import known_name, whole_number, within
 from lava_snnlearn.fixed_point import limits
-from lava_snnlearn.fixed_point.plasticity import MULTIPLIER_MAX, SHADOW_MAX, SHIFT_MAX
+from lava_snnlearn.fixed_point.plasticity import MULTIPLIER_MAX, RULES, SHADOW_MAX, SHIFT_MAX
 from lava_snnlearn.processes.parameters import plain_var
 from lava_snnlearn.processes.recorder.process import SharedRecord
 
 if TYPE_CHECKING:
     from lava_snnlearn.testing.processes import ProcessCase
 
-RULES = ("shadow", "stochastic", "nearest")
 BACK_EXPONENT_MIN, BACK_EXPONENT_MAX = -40, 31
 PERIOD_MAX = 1 << 16
 """With signals of 8 bits the counts of so many steps have 24 bits, and multiplier * post * pre stays below 2**63."""

@@ -278,7 +278,7 @@ def test_what_nobody_expected_is_no_mismatch(call: Any, monkeypatch: pytest.Monk
     def broken(*_: Any) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(cli, "_samples", broken)
+    monkeypatch.setattr(cli, "samples_for", broken)
     result = call("verify", network)
     assert result.code == 2
     assert "KeyError: 'a bug'" in result.err

@@ -28,7 +28,7 @@ METHODS = {
     "dsr": DSR(),
     "dsr official": DSR(official=True),
 }
-FEEDBACK = {"dense, recurrent", "feedback", "feedback, pipelined"}
+FEEDBACK = {kind for kind in KINDS if "recurrent" in kind or kind.startswith("feedback")}
 
 
 def cases(names=METHODS, kinds=KINDS):

@@ -14,10 +14,9 @@ from lava_snnlearn.methods.equilibrium import (
     ForwardPhase,
     check_network,
     equilibrium_rates,
-    project,
-    spectral_norm,
     time_weights,
 )
+from lava_snnlearn.methods.norm_limit import project, spectral_norm
 from lava_snnlearn.networks import alexnet_f, feedback_net, mlp, preact_resnet
 from lava_snnlearn.networks.layers import SpikingLayer
 from lava_snnlearn.neurons import DSRIF, LIF, FeedbackLIF

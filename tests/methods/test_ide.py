@@ -112,6 +112,17 @@ def test_a_vanishing_gradient_is_no_failure():
     assert torch.isfinite(found).all()
 
 
+@pytest.mark.parametrize("method", [IDE(), SPIDE()], ids=["ide", "spide"])
+def test_a_loss_that_is_not_finite_is_told_as_such(method):
+    """So that a Trainer says it diverged, not that a solver's scale is wrong."""
+    network = feedback_net(6, (12,), 3).double()
+    with torch.no_grad():
+        network.readout.weight[0, 0] = math.inf
+    _, result = gradients(method, network, *batch_of(network))
+    assert not math.isfinite(result.loss)
+    assert result.diagnostics.get("not_converged", 1.0) == 1.0
+
+
 # Both methods in training
 
 

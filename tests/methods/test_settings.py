@@ -7,6 +7,7 @@ import torch
 
 from lava_snnlearn.checks import UnknownNameError
 from lava_snnlearn.methods import BPTT, METHODS, OTTT, SLTT, Loss, get
+from lava_snnlearn.networks import energy_net
 from lava_snnlearn.neurons import Triangle
 
 
@@ -143,3 +144,14 @@ def test_batches_that_are_no_tensors_are_refused(make_task, method, change, mess
     task = make_task()
     with pytest.raises(TypeError, match=rf"{message}; pass torch\.from_numpy"):
         method.gradients(task.network, *change(task.x, task.y))
+
+
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"ep"}))
+def test_energy_networks_are_refused_by_the_methods_of_spiking_ones(name):
+    method, network = get(name), energy_net([4, 5, 3])
+    with pytest.raises(TypeError, match="this method trains spiking networks; build one"):
+        method.gradients(network, torch.rand(2, 4), torch.tensor([0, 1]))
+    if hasattr(method, "constrain"):  # which a Trainer calls first
+        with pytest.raises(TypeError, match="this method trains spiking networks; build one"):
+            method.constrain(network)
+    assert all(parameter.grad is None for parameter in network.parameters())

@@ -262,6 +262,19 @@ def test_check_d_the_gradient_from_spikes_comes_to_the_exact_one():
     assert -0.95 < slope < -0.65
 
 
+def test_check_d_bits_of_the_mask_flip_like_one_over_t():
+    for steps, share in ((10, 0.048), (30, 0.010), (100, 0.005)):
+        flipped = []
+        for seed in range(4):
+            network, weight, drive, _ = random_case(seed, steps, size=150, batch=8)
+            exact = np.zeros_like(drive)
+            for _ in range(300):
+                exact = np.clip((exact @ weight.T + drive) / DELTA, 0, 1)
+            measured = settled(network, torch.from_numpy(drive)).masks[0].numpy() > 0
+            flipped.append((((exact > 0) & (exact < 1)) != measured).mean())
+        assert np.mean(flipped) == pytest.approx(share, rel=0.4)
+
+
 def test_check_d_the_rest_is_the_forward_phase():
     """IDE's solver at the same rates and masks is hardly closer than spikes with the automatic gain."""
     solved = compared(IDE(mask="rate", tolerance=1e-12, solver_steps=200), 30)

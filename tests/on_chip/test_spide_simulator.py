@@ -14,6 +14,7 @@ from lava_snnlearn.on_chip.spide import (
     OnChipState,
     choose_gain,
     diagnose,
+    from_weights,
     infer,
     initial,
     project,
@@ -204,8 +205,17 @@ def test_a_gain_that_cannot_be_heard_is_warned_of(caplog) -> None:
 def test_no_gain_without_errors() -> None:
     state, (x, y) = small(), data()
     silent = replace(state, memories=(state.memories[0] * 0, state.memories[1], state.memories[2]))
-    with pytest.raises(ValueError, match="no gain"):
-        choose_gain(silent, x, y)
+    for state in (silent, small(steps=1)):  # no neuron fires; in one step, none fires but not always
+        with pytest.raises(ValueError, match=r"no gain can be chosen: none of the .* samples .*raise steps"):
+            choose_gain(state, x, y)
+
+
+def test_no_gain_where_all_clip() -> None:
+    """A readout so strong that its gradient clips at each gain that is tried."""
+    state, (x, y) = small(readout_scale_bits=0, readout_exponent=7, error="mse"), data()
+    strong = replace(state, memories=(*state.memories[:2], np.full_like(state.memories[2], 32767)))
+    with pytest.raises(ValueError, match=r"no gain from 2\^-8 on keeps less than 1 % clipped and"):
+        choose_gain(strong, x, y)
 
 
 @pytest.mark.parametrize(
@@ -275,5 +285,9 @@ def test_memories_that_do_not_fit_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=match):
             OnChipState(state.settings, memories)
+    with pytest.raises(TypeError, match="eta is 'fast'"):
+        replace(state, eta="fast")
+    with pytest.raises(ValueError, match="2 weights for the connections F, R, C"):
+        from_weights(state.settings, [np.zeros((20, 7)), np.zeros((20, 20))])
     with pytest.raises(TypeError, match="OnChipState"):
         infer(state.settings, np.zeros((1, 6)))  # type: ignore[arg-type]

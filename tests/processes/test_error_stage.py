@@ -74,6 +74,7 @@ def test_potentials_beyond_int32_are_refused():
         model.step(a_in=[1, 0])
 
 
-def test_float_input_is_refused_by_the_fixed_model():
-    with pytest.raises(TypeError, match="received float64 on a_in"):
-        stage(2).step(a_in=[0.5, 0])
+@pytest.mark.parametrize("port", ["a_in", "y_in"])
+def test_float_input_is_refused_by_the_fixed_model(port):
+    with pytest.raises(TypeError, match=f"received float64 on {port}"):
+        stage(2).step(**{port: [0.5, 0]})

@@ -24,9 +24,9 @@ def units(tag, *values):
     return values if tag == "fixed_pt" else tuple(np.asarray(value) * GRAIN for value in values)
 
 
-def atrlif(tag, shape, theta, v=0, **bias):
-    """ATRLIF without leak, adaptation and current filter. Fixed, it adds 1/4096 to delta_i, which has to become 1 in all."""
-    still = {"theta_step": 0, "delta_v": 0, "delta_theta": 0, "delta_r": 0}
+def atrlif(tag, shape, theta, v=0, leak=0, **bias):
+    """ATRLIF without adaptation and current filter. Fixed, it adds 1/4096 to delta_i, which has to become 1 in all."""
+    still = {"theta_step": 0, "delta_v": leak, "delta_theta": 0, "delta_r": leak}
     delta_i = 4095 / 4096 if tag == "fixed_pt" else 1.0
     return ATRLIF(shape=shape, theta=theta, theta_0=theta, v=v, delta_i=delta_i, **still, **bias)
 
@@ -46,10 +46,11 @@ def recorded(process, steps):
     return recorder
 
 
-def couple(tag, theta, delta, bias_p, bias_m, bias_exp=0):
-    """P and M with cross connections by which a spike adds ``delta`` = 2 * theta to the partner. Biases: one value a neuron."""
+def couple(tag, theta, delta, bias_p, bias_m, bias_exp=0, leak=0):
+    """P and M with cross connections by which a spike adds ``delta`` to the partner: 2 * theta, but for the leak that the
+    delay of one step has cost. Biases: one value a neuron."""
     n = len(bias_p)
-    p, m = (atrlif(tag, (n,), theta, bias_mant=bias, bias_exp=bias_exp) for bias in (bias_p, bias_m))
+    p, m = (atrlif(tag, (n,), theta, leak=leak, bias_mant=bias, bias_exp=bias_exp) for bias in (bias_p, bias_m))
     for source, target in ((p, m), (m, p)):
         connect(source, dense(np.diag(np.broadcast_to(delta, n))), target)
     return p, m
@@ -138,3 +139,26 @@ def test_the_backward_phase_of_spide(tag):
     adjoint = np.linalg.solve(160 * np.eye(n) - whole.T * mask, injected)
     error = np.abs(fired.cumsum(axis=0) - adjoint * np.arange(1, steps + 1)[:, None])
     assert error[50:, mask].mean() == pytest.approx(0.25, abs=0.03)
+
+
+@pytest.mark.parametrize("leak", [1 / 32, 1 / 4])
+def test_leaky_neurons_in_real_numbers(leak):
+    """Forward neuron and couple. Real numbers only: in integers ATRLIF rounds v and r each for itself."""
+    rng = np.random.default_rng(3)
+    n, steps, theta = 40, 100, 80 * GRAIN
+    drive = GRAIN * rng.integers(-80, 240, (steps, n))
+    source, opposite = SampleSource(data=drive), SampleSource(data=-drive)
+    forward = atrlif("floating_pt", (n,), theta, leak=leak), SoftResetLIF(shape=(n,), vth=theta, delta=2 * theta, dv=leak)
+    silent = np.zeros(n)
+    p, m = couple("floating_pt", theta, (1 - leak) * 2 * theta, silent, silent, leak=leak)
+    ternary = TernaryIF(shape=(n,), vth=theta, dv=leak)
+    for neuron in (*forward, p, ternary):
+        source.s_out.connect(neuron.a_in)
+    opposite.s_out.connect(m.a_in)
+    recorders = [recorded(neuron, steps) for neuron in (*forward, p, m, ternary)]
+    run_guarded(source, steps, run_config("floating_pt"))
+    stock, own, fired_p, fired_m, fired = (recorder.spikes for recorder in recorders)
+    assert np.array_equal(stock, own)
+    assert np.array_equal(fired_p - fired_m, fired)
+    assert 1000 < own.sum() < 3000
+    assert (fired == -1).sum() > 30

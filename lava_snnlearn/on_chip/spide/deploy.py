@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from lava_snnlearn.checks import instance_of
 from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_SHIFT
 from lava_snnlearn.fixed_point.graph import INPUT, Connection, FixedNetwork, Population
 from lava_snnlearn.fixed_point.host import HostInput
 from lava_snnlearn.fixed_point.limits import BIAS_EXPONENT_MAX
-from lava_snnlearn.on_chip.spide.state import OnChipState
+from lava_snnlearn.on_chip.spide.state import OnChipState, check_state
 
 READOUT = "readout"
 
@@ -20,7 +19,7 @@ def to_fixed_network(state: OnChipState) -> FixedNetwork:
     Its spike counts are those of :func:`lava_snnlearn.on_chip.spide.infer`, and its outputs are ``z << 6``, as long as the
     trace tells of no saturated readout (an accumulator holds 24 bits, z / 2^17; lower readout_scale_bits if it does).
     """
-    instance_of("state", state, OnChipState, "make one with initial(OnChipSettings(...)) or OnChipState.load")
+    check_state(state)
     settings, views = state.settings, dict(zip(state.settings.names, state.views, strict=True))
     names = {0: INPUT} | {layer: f"hidden{layer}" for layer in range(1, settings.layers + 1)} | {settings.layers + 1: READOUT}
     features = settings.sizes[0]

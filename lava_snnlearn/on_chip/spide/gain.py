@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from lava_snnlearn.on_chip.spide.simulator import Diagnostics, diagnose
@@ -51,7 +53,8 @@ def choose_gain(state: OnChipState, x: ArrayLike, y: ArrayLike) -> tuple[OnChipS
         The network with this gain, and all trials, by gain.
 
     Raises:
-        ValueError: every gain clips too much, or no sample has an error; LimitError, TypeError: data that do not fit.
+        ValueError: every gain clips too much, or no sample has both an error and a hidden neuron whose mask is open.
+        LimitError, TypeError: data that do not fit.
     """
     trials = []
     for bits in GAIN_BITS:
@@ -61,10 +64,16 @@ def choose_gain(state: OnChipState, x: ArrayLike, y: ArrayLike) -> tuple[OnChipS
         if not trial.in_range:
             break
     fitting = [trial for trial in trials if trial.in_range]
+    if not fitting and math.isnan(trials[0].diagnostics.saturated):
+        raise ValueError(
+            f"no gain can be chosen: none of the {np.shape(y)[0]} samples has both an error and a hidden neuron that fired, "
+            "but not in every step; raise steps or the first layer's weights, or pass samples that the network does not answer "
+            "perfectly"
+        )
     if not fitting:
         raise ValueError(
-            f"no gain from 2^{GAIN_BITS[0]} on keeps less than 1 % clipped ({trials[0].diagnostics}); lower the readout's "
-            "weights, or pass samples that the network does not answer perfectly"
+            f"no gain from 2^{GAIN_BITS[0]} on keeps less than 1 % clipped and less than 1 % saturated "
+            f"({trials[0].diagnostics}); lower the readout's weights"
         )
     steps = state.settings.backward_steps
     audible = [trial for trial in fitting if trial.audible(steps)]

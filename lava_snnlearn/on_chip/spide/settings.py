@@ -14,8 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 from lava_snnlearn.checks import LimitError, at_least, instance_of, known_name, real_number, whole_number, within
 from lava_snnlearn.fixed_point import limits, plasticity
 
-ERRORS = ("mse", "softmax")
-MEMORIES = ("nearest", "shadow", "stochastic")
 _DELTA_BITS = 1
 DELTA = 1 << _DELTA_BITS
 """A spike subtracts twice the threshold, forward (V = 1, reset target -V) and backward (V_B = delta / 2)."""
@@ -26,8 +24,8 @@ SYNAPSES_MAX = 64
 """Connections of a network at most; each has one stream of random bits for its updates and one for the norm limit."""
 _LOGITS = 16
 """The softmax's table spans about this difference of logits; exp(-16) is far below its resolution."""
-_ERROR_BITS = 7
-_VIEW_BITS = 7
+_ERROR_BITS = plasticity.ERROR_ONE.bit_length() - 1
+_VIEW_BITS = plasticity.SHADOW_BITS - 1
 """128 shadow units are one weight unit."""
 
 
@@ -133,12 +131,12 @@ class OnChipSettings:
             raise ValueError(f"sizes is {self.sizes}; it needs features, at least one hidden layer, and at least two classes")
         within("number of hidden layers", self.layers, 1, SYNAPSES_MAX - 2, "Take fewer, wider layers.")
         self._check_numbers()
-        known_name("error", self.error, ERRORS)
-        known_name("memory", self.memory, MEMORIES)
+        known_name("error", self.error, plasticity.ERRORS)
+        known_name("memory", self.memory, plasticity.RULES)
         for name, number in (("eta", self.eta), ("gamma", self.gamma)):
             real_number(name, number)
             object.__setattr__(self, name, float(number))
-        within("eta", self.eta, 0, 1e6, "A learning rate is not negative.")
+        within("eta", self.eta, 0, 1e6, "Choose a learning rate near 0.03.")
         within("gamma", self.gamma, 0, 1, "The feedback loop must contract.")
         instance_of("frozen", self.frozen, (tuple, list), "it must be a tuple of synapse names, e.g. ('F',)")
         object.__setattr__(self, "frozen", tuple(known_name("frozen synapses", name, self.names) for name in self.frozen))
@@ -304,3 +302,8 @@ class OnChipSettings:
     def to_dict(self) -> dict[str, Any]:
         """Plain dict of numbers, strings and arrays; ``OnChipSettings(**d)`` is its inverse."""
         return {key: getattr(self, key) for key in self.__dataclass_fields__}
+
+
+def check_settings(settings: Any) -> None:
+    """Raise TypeError if these are no OnChipSettings."""
+    instance_of("settings", settings, OnChipSettings, "pass OnChipSettings(sizes=(features, hidden, classes))")

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lava_snnlearn.checks import at_least, instance_of, within
+from lava_snnlearn.checks import at_least, within
 from lava_snnlearn.fixed_point.plasticity import (
     backward_sums,
     count_update,
@@ -28,7 +28,7 @@ from lava_snnlearn.fixed_point.plasticity import (
 )
 from lava_snnlearn.on_chip.spide.kernel import relax
 from lava_snnlearn.on_chip.spide.settings import OnChipSettings, Synapses
-from lava_snnlearn.on_chip.spide.state import OnChipState, project
+from lava_snnlearn.on_chip.spide.state import OnChipState, check_state, project
 
 Memories = tuple[NDArray[np.int16], ...]
 
@@ -135,7 +135,7 @@ def infer(state: OnChipState, x: ArrayLike) -> Inference:
     Raises:
         LimitError, ValueError, TypeError: data that do not fit.
     """
-    _check(state)
+    check_state(state)
     payload = state.payload(x)
     if payload.ndim != 2:
         raise ValueError(f"data of shape {np.shape(x)} do not fit; expected [batch, {state.settings.sizes[0]}]")
@@ -158,7 +158,7 @@ def train_sample(state: OnChipState, x: ArrayLike, label: int) -> tuple[OnChipSt
     Raises:
         LimitError, ValueError, TypeError: a sample that does not fit.
     """
-    _check(state)
+    check_state(state)
     payload = state.payload(x)
     if payload.ndim != 1:
         raise ValueError(f"data of shape {np.shape(x)} do not fit; expected one sample, [{state.settings.sizes[0]}]")
@@ -194,7 +194,7 @@ def train_epoch(
     Raises:
         LimitError, ValueError, TypeError: data that do not fit.
     """
-    _check(state)
+    check_state(state)
     payload, labels = checked_batch(state, x, y)
     order = np.arange(len(labels)) if seed is None else np.random.default_rng(seed).permutation(len(labels))
     every = len(order) if project_every is None else at_least(1, "project_every", project_every)
@@ -212,15 +212,11 @@ def train_epoch(
 
 def diagnose(state: OnChipState, x: ArrayLike, y: ArrayLike) -> Diagnostics:
     """Both phases of a batch, without learning; data as in :func:`train_epoch`."""
-    _check(state)
+    check_state(state)
     payload, labels = checked_batch(state, x, y)
     tally = _Tally(state.settings)
     tally.add(_both_phases(state.settings, state.views, payload, labels))
     return tally.diagnostics()
-
-
-def _check(state: OnChipState) -> None:
-    instance_of("state", state, OnChipState, "make one with initial(OnChipSettings(...)) or OnChipState.load")
 
 
 def checked_batch(state: OnChipState, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

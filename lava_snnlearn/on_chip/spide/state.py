@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lava_snnlearn.checks import at_least, finite, instance_of, within
+from lava_snnlearn.checks import at_least, finite, instance_of, real_number, within
+from lava_snnlearn.fixed_point import limits
 from lava_snnlearn.fixed_point.plasticity import SHADOW_BITS, SHADOW_MAX, random_bits, view_of
-from lava_snnlearn.on_chip.spide.settings import SYNAPSES_MAX, OnChipSettings, Synapses
+from lava_snnlearn.on_chip.spide.settings import SYNAPSES_MAX, OnChipSettings, Synapses, check_settings
 
 _CONTENT = "OnChipState"
 _DRAW_BITS = 32
@@ -39,11 +40,13 @@ class OnChipState:
     eta: float | None = None
 
     def __post_init__(self) -> None:
-        instance_of("settings", self.settings, OnChipSettings, "pass OnChipSettings(sizes=(features, hidden, classes))")
+        check_settings(self.settings)
         object.__setattr__(self, "memories", tuple(self.memories))
         object.__setattr__(self, "samples", at_least(0, "samples", self.samples))
-        object.__setattr__(self, "eta", self.settings.eta if self.eta is None else float(self.eta))
-        within("eta", self.eta, 0, 1e6, "A learning rate is not negative.")
+        eta = self.settings.eta if self.eta is None else self.eta
+        real_number("eta", eta)
+        object.__setattr__(self, "eta", float(eta))
+        within("eta", self.eta, 0, 1e6, "Choose a learning rate near 0.03.")
         if len(self.memories) != len(self.settings.synapses):
             raise ValueError(f"{len(self.memories)} memories for the connections {', '.join(self.settings.names)}; one each")
         for part, memory in zip(self.settings.synapses, self.memories, strict=True):
@@ -60,7 +63,7 @@ class OnChipState:
         if self.settings.memory == "shadow":
             within(f"memory of {part.name}", memory, -SHADOW_MAX, SHADOW_MAX, "Shadows have 16 bits.")
         else:
-            within(f"memory of {part.name}", memory, -256, 254, "Weights have 8 bits.")
+            within(f"memory of {part.name}", memory, limits.WEIGHT_MIN, limits.WEIGHT_MAX, "Weights have 8 bits.")
             if (memory & 1).any():
                 raise ValueError(f"memory of {part.name} holds odd weights; 8-bit weights of mixed sign are even")
         if part.mask is not None and memory[~part.mask].any():
@@ -98,7 +101,7 @@ class OnChipState:
             raise ValueError(f"data of shape {values.shape} do not fit; expected [..., {settings.sizes[0]}] features")
         finite("data", values)
         scaled = np.rint(values * settings.payload_one) if values.dtype.kind == "f" else values
-        within("payload", scaled, 0, 255, "Graded spikes have 8 bits; scale the data to 0..1.")
+        within("payload", scaled, 0, limits.GRADED_MAX, "Graded spikes have 8 bits; scale the data to 0..1.")
         bias = np.full((*values.shape[:-1], settings.channels - settings.sizes[0]), settings.bias_payload)
         return np.concatenate([scaled.astype(np.int64), bias], axis=-1)
 
@@ -138,12 +141,17 @@ class OnChipState:
             raise FileFormatError(f"{path} does not hold a valid {_CONTENT}: {error}") from error
 
 
+def check_state(state: Any) -> None:
+    """Raise TypeError if this is no OnChipState."""
+    instance_of("state", state, OnChipState, "make one with initial(OnChipSettings(...)) or OnChipState.load")
+
+
 def initial(settings: OnChipSettings) -> OnChipState:
     """Uniform weights, each row of unit length; biases 0; the norms of R and W limited.
 
     The draw depends on ``settings.seed`` only.
     """
-    instance_of("settings", settings, OnChipSettings, "pass OnChipSettings(sizes=(features, hidden, classes))")
+    check_settings(settings)
     draw = np.random.default_rng(settings.seed)
     weights = []
     for part in settings.synapses:
@@ -169,7 +177,9 @@ def from_weights(settings: OnChipSettings, weights: Sequence[ArrayLike]) -> OnCh
     Raises:
         LimitError: a weight that the format cannot hold. ValueError: shape, NaN.
     """
-    instance_of("settings", settings, OnChipSettings, "pass OnChipSettings(sizes=(features, hidden, classes))")
+    check_settings(settings)
+    if len(weights) != len(settings.synapses):
+        raise ValueError(f"{len(weights)} weights for the connections {', '.join(settings.names)}; one array each")
     memories = []
     for part, weight in zip(settings.synapses, weights, strict=True):
         real = np.array(weight, dtype=np.float64)
@@ -190,13 +200,18 @@ def project(state: OnChipState) -> OnChipState:
 
     8-bit weights are rounded at random (memory "stochastic"), so that small weights shrink on average as they should.
     """
+    # Here, not above: it comes with torch, which reading and emulating a network does not need.
+    import torch
+
+    from lava_snnlearn.methods.norm_limit import spectral_norm
+
     settings, memories = state.settings, list(state.memories)
     for number, part in enumerate(settings.synapses):
         if part.name in ("F", "C"):
             continue
         steps = _steps(settings, memories[number])
         unit = part.unit if settings.memory == "shadow" else part.unit * (1 << SHADOW_BITS)
-        norm = float(np.linalg.norm(steps * unit, 2))
+        norm = float(spectral_norm(torch.from_numpy(steps * unit)))
         if norm > settings.norm_limit:
             smaller = steps * (settings.norm_limit / norm)
             if settings.memory == "stochastic":
