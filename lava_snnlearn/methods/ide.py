@@ -32,7 +32,7 @@ class IDE:
         norm_kind: "spectral", or "frobenius"; for kernels, of the matrix [out, in * k * k].
         mask: where the clamp counts as open: "preact" (its argument lies in [0, 1]) or "rate" (fired, and not in every step).
         solver_steps, tolerance: the solver stops after so many iterations, or where its largest residual is below ``tolerance``
-            times the largest gradient. (With damping 0.5 and feedback near Delta a batch may end just above it; the table tells.)
+            times the largest gradient. (At damping 0.5 and feedback near Delta a batch may end just above it.)
         damping: factor on each update, in (0, 1]; None: 1 for dense feedback of one layer bounded below 0.95 Delta, else 0.5.
 
     Each epoch's table has the solver's iterations, its relative residual and the share of batches that did not converge.
