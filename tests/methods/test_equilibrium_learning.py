@@ -120,8 +120,7 @@ class WithoutSolving(IDE):
         return run_equilibrium(network, x, y, self.loss, self.mask, lambda adjoint, g: (adjoint.sweep(g)[0], {}))
 
 
-@cache
-def relay(kind):
+def relay(kind, seed):
     """Test accuracy where x reaches units 0-49 alone and the readout hears 50-99 alone."""
     method, neuron = {
         "ide": (IDE(norm_limit=1.9), FeedbackLIF()),
@@ -129,7 +128,7 @@ def relay(kind):
         "spide": (SPIDE(norm_limit=1.9, steps_backward=50), SPIKING),
         "spide, one gain": (SPIDE(norm_limit=1.9, gain=20 / 64), SPIKING),
     }[kind]
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     network = snn.networks.feedback_net(64, (100,), 10, neuron)
     first, last = network.layers[0].weight, network.readout.weight
     hears, read = (torch.arange(100) < 50).float().unsqueeze(1), (torch.arange(100) >= 50).float()
@@ -137,14 +136,16 @@ def relay(kind):
         with torch.no_grad():
             weight.mul_(open_)
         weight.register_hook(lambda gradient, open_=open_: gradient * open_)
-    fit(network, method, seed=1)
+    fit(network, method, seed=seed)
     assert not first[50:].any()
     assert not last[:, :50].any()
     return accuracy(network)
 
 
 def test_check_i_credit_crosses_the_feedback():
-    found = {kind: relay(kind) for kind in ("ide", "spide", "spide, one gain", "no solve")}
+    # Single runs scatter by about a hundredth; the bars are those of the mean.
+    kinds = ("ide", "spide", "spide, one gain", "no solve")
+    found = {kind: (relay(kind, 0) + relay(kind, 1)) / 2 for kind in kinds}
     assert found["ide"] >= 0.94
     assert found["spide"] >= 0.93
     assert found["spide, one gain"] >= 0.93
