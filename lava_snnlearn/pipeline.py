@@ -325,6 +325,16 @@ def _augmentation(names: str, data: Dataset) -> Any:
     return augmentation(names, data.shape)
 
 
+def verified(proof: Report) -> dict[str, Any]:
+    """What summary.json tells of a verification."""
+    return {
+        "verified": proof.ok,
+        "verified_samples": proof.samples,
+        "verified_values": dict(proof.compared),
+        "mismatches": dict(proof.mismatches),
+    }
+
+
 def _write(settings: Settings, data: Dataset, method: methods.Method, summary: Summary, answer: Trace) -> None:
     from lava_snnlearn.report import activity, inference_figures, training_figures, verdict, write_report
 
@@ -337,10 +347,7 @@ def _write(settings: Settings, data: Dataset, method: methods.Method, summary: S
         "saturated": dict(answer.saturated),
         "spike_rates": trace.spike_rates(),
         "best_epoch": summary.history.best_epoch,
-        "verified": proof.ok,
-        "verified_samples": proof.samples,
-        "verified_values": dict(proof.compared),
-        "mismatches": dict(proof.mismatches),
+        **verified(proof),
         "seconds": summary.seconds,
     }
     content = {"settings": dataclasses.asdict(settings) | {"options": dict(settings.options)}, "results": results}

@@ -144,6 +144,28 @@ def _mixed_integer(value: int) -> int:
     return word ^ (word >> 31)
 
 
+def seen(rule: str, memory: IntArray) -> NDArray[np.int16]:
+    """The 8-bit weights that spikes see, of a memory of one of :data:`RULES`; the memory itself where it is they."""
+    return view_of(memory) if rule == "shadow" else np.asarray(memory, dtype=np.int16)
+
+
+def learned(
+    rule: str,
+    memory: IntArray,
+    pre: IntArray,
+    post: IntArray,
+    multiplier: int,
+    shift: int,
+    seed: int,
+    sample: int,
+    mask: NDArray[np.bool_] | None = None,
+) -> NDArray[np.int16]:
+    """The memory after a sample by one of :data:`RULES`; see their functions (seed and sample are those of "stochastic")."""
+    if rule == "stochastic":
+        return stochastic_update(memory, pre, post, multiplier, shift, seed, sample, mask)
+    return (count_update if rule == "shadow" else nearest_update)(memory, pre, post, multiplier, shift, mask)
+
+
 def _scaled_outer(pre: IntArray, post: IntArray, multiplier: int, mask: NDArray[np.bool_] | None) -> NDArray[np.int64]:
     product = multiplier * np.multiply.outer(np.asarray(post, dtype=np.int64), np.asarray(pre, dtype=np.int64))
     return product if mask is None else product * mask
@@ -181,6 +203,11 @@ def mse_error(z: IntArray, target: IntArray, shift: int) -> NDArray[np.int64]:
     z, target, result: as in :func:`softmax_error`; an output of 1.0 is ``128 << shift``.
     """
     return _error(rounding_shift(z, shift), target)
+
+
+def error(kind: str, z: IntArray, target: IntArray, table: IntArray, shift: int) -> NDArray[np.int64]:
+    """The error by one of :data:`ERRORS`; see their functions (the table is that of "softmax")."""
+    return softmax_error(z, target, table, shift) if kind == "softmax" else mse_error(z, target, shift)
 
 
 def _error(output: NDArray[np.int64], target: IntArray) -> NDArray[np.int64]:

@@ -24,12 +24,12 @@ from torch import Tensor, nn
 
 from lava_snnlearn import distributed
 from lava_snnlearn.methods.base import StepResult, check_batch, check_spiking
-from lava_snnlearn.methods.rate_engine import RateWalk
 from lava_snnlearn.methods.relaxation import Relaxed, relax
 from lava_snnlearn.networks.layers import Neurons, Readout, SpikingLayer
 from lava_snnlearn.networks.network import Network
 from lava_snnlearn.networks.norms import BatchNorm, Statistics
 from lava_snnlearn.networks.synapse import Synapse
+from lava_snnlearn.networks.walk import Walk
 
 MASKS = ("preact", "rate")
 
@@ -63,10 +63,7 @@ def run_equilibrium(
     _check_variance(network, signal.shape[1])
     with torch.no_grad():
         walk = ForwardPhase(network, signal)
-        answer: Tensor | None = None
-        for length in walk.pieces(None):
-            answer = network.readout.collect(walk.advance(length), answer)
-        assert answer is not None
+        answer = walk.collect(None)
     adjoint = Adjoint(network, walk, mask)
     value = loss(adjoint.outputs, y)
     value.backward()
@@ -128,7 +125,7 @@ def time_weights(network: Network) -> Tensor:
     return weights / weights.sum()
 
 
-class ForwardPhase(RateWalk):
+class ForwardPhase(Walk):
     """The spiking pass: weighted mean rate, and number of spikes, of every neuron.
 
     Batch norms keep still over time: in training the first layer's has the statistics of its mean current, all others have
@@ -136,8 +133,8 @@ class ForwardPhase(RateWalk):
     """
 
     def __init__(self, network: Network, signal: Tensor) -> None:
-        weights = time_weights(network)
-        super().__init__(network, signal, weights.to(signal.device, signal.dtype))
+        super().__init__(network, signal, leaves=True)
+        self.weights = time_weights(network).to(signal.device, signal.dtype)
         self.means: dict[nn.Module, Tensor] = {}
         self.counts_of: dict[nn.Module, Tensor] = {}
         self.mean_frame = signal[0] if self.static else torch.tensordot(self.weights, signal, 1)
@@ -168,7 +165,7 @@ class ForwardPhase(RateWalk):
         )
         self.membranes[population] = found.membrane
         spikes = found.spike
-        mean = torch.tensordot(self._piece_weights(self.length), spikes, 1)
+        mean = torch.tensordot(self.weights[self.elapsed : self.elapsed + self.length], spikes, 1)
         before = self.means.get(population)
         self.means[population] = mean if before is None else before + mean
         count = spikes.sum(0)

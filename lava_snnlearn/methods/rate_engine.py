@@ -59,10 +59,7 @@ def run_rate(
         )
     with torch.no_grad():
         walk = RateWalk(network, signal, weights.to(signal.device, signal.dtype))
-        answer: Tensor | None = None
-        for length in walk.pieces(None if network.needs_all_steps else walk.length_of_piece(chunk)):
-            answer = network.readout.collect(walk.advance(length), answer)
-        assert answer is not None
+        answer = walk.collect(None if network.needs_all_steps else walk.length_of_piece(chunk))
     outputs = _RatePass(network, walk, fire).outputs
     value = loss(outputs, y)
     value.backward()

@@ -161,12 +161,7 @@ class Network(Classifier):
         was_training = self.training
         self.eval()
         try:
-            walk = Walk(self, self.encode(x), leaves=True)
-            total: Tensor | None = None
-            for length in walk.pieces(PREDICT_STEPS):
-                total = self.readout.collect(walk.advance(length), total)
-            assert total is not None
-            return total
+            return Walk(self, self.encode(x), leaves=True).collect(PREDICT_STEPS)
         finally:
             self.train(was_training)
 

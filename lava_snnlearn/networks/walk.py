@@ -114,6 +114,14 @@ class Walk:
         while self.elapsed < self.steps:
             yield min(longest, self.steps - self.elapsed)
 
+    def collect(self, chunk: int | None) -> Tensor:
+        """Walk over all steps that lie ahead, ``chunk`` at a time; the readout collected over time [B, classes]."""
+        total: Tensor | None = None
+        for length in self.pieces(chunk):
+            total = self.network.readout.collect(self.advance(length), total)
+        assert total is not None
+        return total
+
     # What a network asks of its walk.
 
     def synapse(self, synapse: Synapse, signal: Tensor) -> Tensor:

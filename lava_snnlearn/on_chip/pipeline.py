@@ -22,7 +22,7 @@ from lava_snnlearn.fixed_point.table import advice, connection_rows, population_
 from lava_snnlearn.fixed_point.trace import Trace
 from lava_snnlearn.on_chip.spide import OnChipSettings, OnChipState, infer, to_fixed_network, train_sample
 from lava_snnlearn.on_chip.trainer import OnChipTrainer
-from lava_snnlearn.pipeline import FEEDBACK_LAYERS, PICTURED, ROWS, Layers, Stages, counts
+from lava_snnlearn.pipeline import FEEDBACK_LAYERS, PICTURED, ROWS, Layers, Stages, counts, verified
 from lava_snnlearn.training import History
 from lava_snnlearn.verification import Report, verify
 
@@ -207,10 +207,7 @@ def _write(settings: Settings, trainer: OnChipTrainer, summary: Summary, answer:
         "best_epoch": summary.history.best_epoch,
         "gain": 2.0**state.settings.gain_bits,
         "diagnostics": last.diagnostics,
-        "verified": proof.ok,
-        "verified_samples": proof.samples,
-        "verified_values": dict(proof.compared),
-        "mismatches": dict(proof.mismatches),
+        **verified(proof),
         "replayed": replay.ok,
         "replayed_samples": replay.samples,
         "replayed_values": dict(replay.compared),

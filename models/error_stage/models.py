@@ -30,7 +30,7 @@ class _ErrorStageModel(SampleModel):
 
     def __init__(self, proc_params: ProcessParameters) -> None:
         super().__init__(proc_params)
-        self._softmax: bool = proc_params["kind"] == "softmax"
+        self._kind: str = proc_params["kind"]
 
     def run_spk(self) -> None:
         """One step: receive; up to the error phase sum, in it send the error."""
@@ -75,10 +75,7 @@ class PyErrorStageFixed(_ErrorStageModel, IntegerModel):
         return total
 
     def _error(self) -> NDArray:
-        shift = int(self.shift[0])
-        if self._softmax:
-            return plasticity.softmax_error(self.z, self.target, self.table, shift)
-        return plasticity.mse_error(self.z, self.target, shift)
+        return plasticity.error(self._kind, self.z, self.target, self.table, int(self.shift[0]))
 
 
 @implements(proc=ErrorStage, protocol=LoihiProtocol)
@@ -101,7 +98,7 @@ class PyErrorStageFloat(_ErrorStageModel):
         if not self.target.any():
             return np.zeros_like(self.z)
         scaled = self.z / 2.0 ** self.shift[0]
-        if not self._softmax:
+        if self._kind == "mse":
             return scaled - plasticity.ERROR_ONE * self.target
         weight = np.exp(self.table_step[0] * (scaled - scaled.max()))
         return plasticity.ERROR_ONE * (weight / weight.sum() - self.target)

@@ -106,7 +106,7 @@ class PySpideSynapseFixed(_SpideSynapseModel, IntegerModel):
     b_buffer: np.ndarray = LavaPyType(np.ndarray, np.int32)
 
     def _seen(self) -> NDArray:
-        return np.where(self._mask, plasticity.view_of(self.memory) if self._rule == "shadow" else self.memory, 0)
+        return np.where(self._mask, plasticity.seen(self._rule, self.memory), 0)
 
     def _forward(self, spikes: NDArray) -> NDArray:
         sums = plasticity.forward_sums(self.view, _held("s_in", spikes), int(self.exponent[0]))
@@ -117,12 +117,17 @@ class PySpideSynapseFixed(_SpideSynapseModel, IntegerModel):
         return _carried("b_out", sums)
 
     def _learned(self) -> NDArray:
-        counts = (self.memory, self.pre, self.post, int(self.multiplier[0]), int(self.shift[0]))
-        if self._rule == "shadow":
-            return plasticity.count_update(*counts, mask=self._mask)
-        if self._rule == "nearest":
-            return plasticity.nearest_update(*counts, mask=self._mask)
-        return plasticity.stochastic_update(*counts, int(self.seed[0]), int(self.sample[0]), mask=self._mask)
+        return plasticity.learned(
+            self._rule,
+            self.memory,
+            self.pre,
+            self.post,
+            int(self.multiplier[0]),
+            int(self.shift[0]),
+            int(self.seed[0]),
+            int(self.sample[0]),
+            self._mask,
+        )
 
 
 @implements(proc=SpideSynapse, protocol=LoihiProtocol)

@@ -251,9 +251,7 @@ class OnChipSettings:
 
     def error_of(self, z: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.int64]:
         """The error [..., classes] of the readout's sums ``z`` for the one-hot ``target``, in units of 1/128."""
-        if self.error == "softmax":
-            return plasticity.softmax_error(z, target, self.table, self.error_shift)
-        return plasticity.mse_error(z, target, self.error_shift)
+        return plasticity.error(self.error, z, target, self.table, self.error_shift)
 
     @property
     def norm_limit(self) -> float:

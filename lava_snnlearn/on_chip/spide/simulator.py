@@ -20,11 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 from lava_snnlearn.checks import at_least, within
 from lava_snnlearn.fixed_point.plasticity import (
     backward_sums,
-    count_update,
     forward_sums,
-    nearest_update,
-    stochastic_update,
-    view_of,
+    learned,
+    seen,
 )
 from lava_snnlearn.on_chip.spide.kernel import relax
 from lava_snnlearn.on_chip.spide.settings import OnChipSettings, Synapses
@@ -254,7 +252,7 @@ def _learn(
     labels: NDArray[np.int64],
 ) -> tuple[Memories, _Pass]:
     """Both phases and the update of one sample, [1, channels] and [1]."""
-    views = tuple(view_of(memory) for memory in memories) if settings.memory == "shadow" else memories
+    views = tuple(seen(settings.memory, memory) for memory in memories)
     result = _both_phases(settings, views, payload, labels)
     pre = [settings.steps * payload[0], *(counts[0] for counts in _by_layer(settings, result.forward))]
     post = [*(counts[0] for counts in _by_layer(settings, result.backward)), result.e[0]]
@@ -276,9 +274,7 @@ def _updated(
 ) -> NDArray[np.int16]:
     if rate[0] == 0 or not post.any():
         return memory
-    if settings.memory == "stochastic":
-        return stochastic_update(memory, pre, post, *rate, part.seed, sample, part.mask)
-    return (count_update if settings.memory == "shadow" else nearest_update)(memory, pre, post, *rate, part.mask)
+    return learned(settings.memory, memory, pre, post, *rate, part.seed, sample, part.mask)
 
 
 def _both_phases(settings: OnChipSettings, views: Memories, payload: NDArray[np.int64], labels: NDArray[np.int64]) -> _Pass:

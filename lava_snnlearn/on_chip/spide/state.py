@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lava_snnlearn.checks import at_least, finite, instance_of, real_number, within
 from lava_snnlearn.fixed_point import limits
-from lava_snnlearn.fixed_point.plasticity import SHADOW_BITS, SHADOW_MAX, random_bits, view_of
+from lava_snnlearn.fixed_point.plasticity import SHADOW_BITS, SHADOW_MAX, random_bits, seen
 from lava_snnlearn.on_chip.spide.settings import SYNAPSES_MAX, OnChipSettings, Synapses, check_settings
 
 _CONTENT = "OnChipState"
@@ -78,7 +78,7 @@ class OnChipState:
     @property
     def views(self) -> tuple[NDArray[np.int16], ...]:
         """The weights that spikes see, even, -256..254, one array [n_out, n_in] a connection."""
-        return tuple(view_of(memory) for memory in self.memories) if self.settings.memory == "shadow" else self.memories
+        return tuple(seen(self.settings.memory, memory) for memory in self.memories)
 
     def weights(self) -> dict[str, NDArray[np.float64]]:
         """Real weights by connection as spikes see them; those of F for inputs of 1.0."""
