@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lava_snnlearn.distributed import from_first
 from lava_snnlearn.files import FileFormatError, read_tree, write_text, write_tree
+from lava_snnlearn.networks.classifier import Classifier
 
 CHECKPOINT, METRICS, CONFIG, WEIGHTS = "checkpoint.h5", "metrics.csv", "config.json", "weights.h5"
 
@@ -141,20 +142,21 @@ def read_progress(tree: Mapping[str, Any]) -> RunState:
 
 
 def run_tree(
-    config: Mapping[str, Any], state: RunState, network: nn.Module, optimiser: torch.optim.Optimizer, device: torch.device
+    config: Mapping[str, Any], state: RunState, network: Classifier, optimiser: torch.optim.Optimizer, device: torch.device
 ) -> dict[str, Any]:
     """All that a run needs to go on as if it had not been interrupted."""
     return {
         "config": dict(config),
         "progress": progress_tree(state),
         "network": to_tree(network.state_dict()),
+        "memory": to_tree(network.memory),
         "optimiser": optimiser_state(optimiser),
         "generators": generator_states(device),
     }
 
 
 def restore_run(
-    tree: Mapping[str, Any], network: nn.Module, optimiser: torch.optim.Optimizer, device: torch.device, where: str
+    tree: Mapping[str, Any], network: Classifier, optimiser: torch.optim.Optimizer, device: torch.device, where: str
 ) -> RunState:
     """Put network, optimiser and generators back to :func:`run_tree`; returns where the run stood.
 
@@ -164,6 +166,7 @@ def restore_run(
     try:
         state = read_progress(tree["progress"])
         load_weights(network, tree["network"], where)
+        network.memory = {name: value.to(device) for name, value in to_tensors(tree["memory"]).items()}
         load_optimiser(optimiser, tree["optimiser"], where)
         restore_generators(tree["generators"], device)
     except FileFormatError:

@@ -20,7 +20,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from lava_snnlearn.lava_backend.configuration import run_config
 from lava_snnlearn.lava_backend.runner import TIME_LIMIT, guarded
 from lava_snnlearn.lava_backend.schedule import held, scheduled
-from lava_snnlearn.on_chip.spide import OnChipSettings, OnChipState, SampleRecord, Synapses, checked_batch, train_sample
+from lava_snnlearn.on_chip.spide import OnChipSettings, OnChipState, SampleRecord, checked_batch, train_sample
+from lava_snnlearn.on_chip.synapses import Synapses
 from lava_snnlearn.processes.error_stage.process import ErrorStage
 from lava_snnlearn.processes.sample_source.process import SampleSource
 from lava_snnlearn.processes.soft_reset_lif.process import SoftResetLIF

@@ -23,6 +23,10 @@ class Classifier(nn.Module):
             values in [0, 1]) or "latency" (one spike, early for large values). Sequences [T, B, n] are taken as they are.
         dropout: probability that a neuron is silenced in training; one mask a sample, kept for all steps.
 
+    Attributes:
+        memory: tensors by name that a training method keeps from batch to batch, e.g. feedback matrices; empty for most.
+            Checkpoints of a run hold them; files of weights and the state dict do not.
+
     Raises:
         ValueError: steps < 1, dropout outside [0, 1). TypeError: steps not whole, dropout no number.
         UnknownNameError: an unknown encoding.
@@ -36,6 +40,7 @@ class Classifier(nn.Module):
         real_number("dropout", dropout)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout}; it must lie in [0, 1)")
+        self.memory: dict[str, Tensor] = {}
         self.encoding, self.dropout = known_name("encoding", encoding, ENCODINGS), float(dropout)
 
     @property

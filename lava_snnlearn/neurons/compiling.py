@@ -27,21 +27,21 @@ class compiled:  # noqa: N801 (a decorator)
     folder can be written, each process compiles for itself.
     """
 
-    def __init__(self, function: Callable[..., None]) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         try:
             self._dispatcher = inlined(cache=True)(function)
         except RuntimeError:  # numba found no folder for its cache
             self._dispatcher = inlined(function)
         self._ready: set[tuple[Any, ...]] = set()
 
-    def __call__(self, *arguments: Any) -> None:
+    def __call__(self, *arguments: Any) -> Any:
         types = tuple(getattr(value, "dtype", type(value)) for value in arguments)
         if types in self._ready:
-            self._dispatcher(*arguments)
-            return
+            return self._dispatcher(*arguments)
         with _alone(self._dispatcher.stats.cache_path):
-            self._dispatcher(*arguments)
+            result = self._dispatcher(*arguments)
         self._ready.add(types)
+        return result
 
 
 @contextmanager

@@ -11,7 +11,7 @@ network = to_fixed_network(state)
 
 from lava_snnlearn.on_chip.spide.deploy import to_fixed_network
 from lava_snnlearn.on_chip.spide.gain import GainTrial, choose_gain
-from lava_snnlearn.on_chip.spide.settings import OnChipSettings, Synapses
+from lava_snnlearn.on_chip.spide.settings import OnChipSettings
 from lava_snnlearn.on_chip.spide.simulator import (
     Diagnostics,
     EpochReport,
@@ -33,7 +33,6 @@ __all__ = [
     "OnChipSettings",
     "OnChipState",
     "SampleRecord",
-    "Synapses",
     "checked_batch",
     "choose_gain",
     "diagnose",

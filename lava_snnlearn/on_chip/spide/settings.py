@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lava_snnlearn.checks import LimitError, at_least, instance_of, known_name, real_number, whole_number, within
 from lava_snnlearn.fixed_point import limits, plasticity
+from lava_snnlearn.on_chip.synapses import Synapses
 
 _DELTA_BITS = 1
 DELTA = 1 << _DELTA_BITS
@@ -27,55 +28,6 @@ _LOGITS = 16
 _ERROR_BITS = plasticity.ERROR_ONE.bit_length() - 1
 _VIEW_BITS = plasticity.SHADOW_BITS - 1
 """128 shadow units are one weight unit."""
-
-
-@dataclass(frozen=True, eq=False)
-class Synapses:
-    """One plastic connection, as simulator and Lava build it.
-
-    Attributes:
-        name: "F" (input to layer 1), "W1", "W2", ... (layer to the next), "R" (feedback, last layer to layer 1) or "C"
-            (last layer to readout).
-        source, target: layers 1..L that it joins; 0 is the input, L + 1 the readout.
-        n_in, n_out: its size; the memory is [n_out, n_in].
-        exponent, back_exponent: shifts of the sums in the two directions.
-        unit: the real weight of one shadow unit.
-        pre_one, post_one: sums over a sample that mean a mean signal of 1.0.
-        seed: of its random bits.
-        mask: bool [n_out, n_in], False where there is no synapse; None: all are there.
-        frozen: it does not learn.
-    """
-
-    name: str
-    source: int
-    target: int
-    n_in: int
-    n_out: int
-    exponent: int
-    back_exponent: int
-    unit: float
-    pre_one: float
-    post_one: float
-    seed: int
-    mask: NDArray[np.bool_] | None
-    frozen: bool
-
-    def rate(self, eta: float) -> tuple[int, int]:
-        """(multiplier, shift) with ``multiplier / 2 ** shift`` shadow units per product of counts, for learning rate ``eta``.
-
-        Raises:
-            LimitError: the rate is too large for the multiplier.
-        """
-        if eta == 0 or self.frozen:
-            return 0, 0
-        exact = eta / (self.pre_one * self.post_one * self.unit)
-        # Largest multiplier of 15 bits, and so the least rounding; a tiny rate ends at 0.
-        shift = min(max(14 - math.floor(math.log2(exact)), 0), plasticity.SHIFT_MAX)
-        multiplier = round(exact * 2.0**shift)
-        if multiplier > plasticity.MULTIPLIER_MAX and shift > 0:
-            shift, multiplier = shift - 1, round(exact * 2.0 ** (shift - 1))
-        within(f"{self.name}: update multiplier", multiplier, 0, plasticity.MULTIPLIER_MAX, "Lower eta.")
-        return multiplier, shift
 
 
 @dataclass(frozen=True, eq=False)

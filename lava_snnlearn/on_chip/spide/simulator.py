@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lava_snnlearn.checks import at_least, within
+from lava_snnlearn.checks import at_least
 from lava_snnlearn.fixed_point.plasticity import (
     backward_sums,
     forward_sums,
@@ -25,8 +25,9 @@ from lava_snnlearn.fixed_point.plasticity import (
     seen,
 )
 from lava_snnlearn.on_chip.spide.kernel import relax
-from lava_snnlearn.on_chip.spide.settings import OnChipSettings, Synapses
+from lava_snnlearn.on_chip.spide.settings import OnChipSettings
 from lava_snnlearn.on_chip.spide.state import OnChipState, check_state, project
+from lava_snnlearn.on_chip.synapses import Synapses, checked_labels
 
 Memories = tuple[NDArray[np.int16], ...]
 
@@ -160,7 +161,7 @@ def train_sample(state: OnChipState, x: ArrayLike, label: int) -> tuple[OnChipSt
     payload = state.payload(x)
     if payload.ndim != 1:
         raise ValueError(f"data of shape {np.shape(x)} do not fit; expected one sample, [{state.settings.sizes[0]}]")
-    labels = _labels(state.settings, np.array([label]), 1)
+    labels = checked_labels(np.array([label]), 1, state.settings.sizes[-1])
     memories, result = _learn(state.settings, state.memories, _rates(state), state.samples, payload[None], labels)
     after = replace(state, memories=memories, samples=state.samples + 1)
     record = SampleRecord(
@@ -223,16 +224,7 @@ def checked_batch(state: OnChipState, x: ArrayLike, y: ArrayLike) -> tuple[NDArr
     if payload.ndim != 2 or len(payload) == 0:
         expected = f"[samples, {state.settings.sizes[0]}] with at least one sample"
         raise ValueError(f"data of shape {np.shape(x)} do not fit; expected {expected}")
-    return payload, _labels(state.settings, np.asarray(y), len(payload))
-
-
-def _labels(settings: OnChipSettings, labels: NDArray[np.integer], samples: int) -> NDArray[np.int64]:
-    if labels.shape != (samples,):
-        raise ValueError(f"labels have shape {labels.shape}; expected one for each of the {samples} samples")
-    if labels.dtype.kind not in "iu":
-        raise TypeError(f"labels have dtype {labels.dtype}; they must be integers")
-    within("labels", labels, 0, settings.sizes[-1] - 1, "Classes are counted from 0.")
-    return labels.astype(np.int64)
+    return payload, checked_labels(y, len(payload), state.settings.sizes[-1])
 
 
 def _rates(state: OnChipState) -> list[tuple[int, int]]:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lava_snnlearn.checks import at_least, finite, instance_of, real_number, within
-from lava_snnlearn.fixed_point import limits
-from lava_snnlearn.fixed_point.plasticity import SHADOW_BITS, SHADOW_MAX, random_bits, seen
-from lava_snnlearn.on_chip.spide.settings import SYNAPSES_MAX, OnChipSettings, Synapses, check_settings
+from lava_snnlearn.checks import at_least, instance_of, real_number, within
+from lava_snnlearn.fixed_point.plasticity import SHADOW_BITS, random_bits, seen
+from lava_snnlearn.on_chip.spide.settings import SYNAPSES_MAX, OnChipSettings, check_settings
+from lava_snnlearn.on_chip.synapses import kept, payload_of, steps_of
 
 _CONTENT = "OnChipState"
 _DRAW_BITS = 32
@@ -50,24 +50,8 @@ class OnChipState:
         if len(self.memories) != len(self.settings.synapses):
             raise ValueError(f"{len(self.memories)} memories for the connections {', '.join(self.settings.names)}; one each")
         for part, memory in zip(self.settings.synapses, self.memories, strict=True):
-            self._check(part, memory)
+            part.check(memory, self.settings.memory)
             part.rate(self.rate)
-
-    def _check(self, part: Synapses, memory: NDArray[np.int16]) -> None:
-        instance_of(f"memory of {part.name}", memory, np.ndarray, "it must be an int16 array")
-        shape = (part.n_out, part.n_in)
-        if memory.dtype != np.int16 or memory.shape != shape:
-            raise ValueError(
-                f"memory of {part.name} is {memory.dtype} of shape {memory.shape}; expected int16 of shape {shape}"
-            )
-        if self.settings.memory == "shadow":
-            within(f"memory of {part.name}", memory, -SHADOW_MAX, SHADOW_MAX, "Shadows have 16 bits.")
-        else:
-            within(f"memory of {part.name}", memory, limits.WEIGHT_MIN, limits.WEIGHT_MAX, "Weights have 8 bits.")
-            if (memory & 1).any():
-                raise ValueError(f"memory of {part.name} holds odd weights; 8-bit weights of mixed sign are even")
-        if part.mask is not None and memory[~part.mask].any():
-            raise ValueError(f"memory of {part.name} is not 0 where its mask says that there is no synapse")
 
     @property
     def rate(self) -> float:
@@ -82,8 +66,7 @@ class OnChipState:
 
     def weights(self) -> dict[str, NDArray[np.float64]]:
         """Real weights by connection as spikes see them; those of F for inputs of 1.0."""
-        unit = {part.name: part.unit * (1 << SHADOW_BITS - 1) for part in self.settings.synapses}
-        return {name: view * unit[name] for name, view in zip(self.settings.names, self.views, strict=True)}
+        return {part.name: part.real(view) for part, view in zip(self.settings.synapses, self.views, strict=True)}
 
     def payload(self, x: ArrayLike) -> NDArray[np.int64]:
         """What the source sends: int64 [..., channels], with the constant of the bias unit in the last channel.
@@ -94,16 +77,8 @@ class OnChipState:
         Raises:
             LimitError: a value that a payload cannot hold. ValueError: shape, NaN. TypeError: neither floats nor integers.
         """
-        values, settings = np.asarray(x), self.settings
-        if values.dtype.kind not in "iuf":
-            raise TypeError(f"data have dtype {values.dtype}; pass floats, or integer payloads")
-        if values.shape[-1:] != settings.sizes[:1]:
-            raise ValueError(f"data of shape {values.shape} do not fit; expected [..., {settings.sizes[0]}] features")
-        finite("data", values)
-        scaled = np.rint(values * settings.payload_one) if values.dtype.kind == "f" else values
-        within("payload", scaled, 0, limits.GRADED_MAX, "Graded spikes have 8 bits; scale the data to 0..1.")
-        bias = np.full((*values.shape[:-1], settings.channels - settings.sizes[0]), settings.bias_payload)
-        return np.concatenate([scaled.astype(np.int64), bias], axis=-1)
+        settings = self.settings
+        return payload_of(x, settings.sizes[0], settings.payload_one, settings.bias_payload)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dict of numbers, strings and arrays; :meth:`from_dict` is its inverse."""
@@ -162,7 +137,7 @@ def initial(settings: OnChipSettings) -> OnChipState:
             rows *= part.mask
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
         # A row of one synapse would be +-1, which the format may just not hold.
-        weights.append(np.clip(rows / np.where(lengths > 0, lengths, 1), -SHADOW_MAX * part.unit, SHADOW_MAX * part.unit))
+        weights.append(np.clip(rows / np.where(lengths > 0, lengths, 1), -part.largest, part.largest))
     return from_weights(settings, weights)
 
 
@@ -180,18 +155,10 @@ def from_weights(settings: OnChipSettings, weights: Sequence[ArrayLike]) -> OnCh
     check_settings(settings)
     if len(weights) != len(settings.synapses):
         raise ValueError(f"{len(weights)} weights for the connections {', '.join(settings.names)}; one array each")
-    memories = []
-    for part, weight in zip(settings.synapses, weights, strict=True):
-        real = np.array(weight, dtype=np.float64)
-        if real.shape != (part.n_out, part.n_in):
-            raise ValueError(f"weights of {part.name} have shape {real.shape}; expected {(part.n_out, part.n_in)}")
-        finite(f"weights of {part.name}", real)
-        remedy = "Raise its exponent, or lower scale_bits or readout_scale_bits."
-        within(f"weights of {part.name}", real, -SHADOW_MAX * part.unit, SHADOW_MAX * part.unit, remedy)
-        if part.mask is not None:
-            real *= part.mask
-        steps = real / part.unit if settings.memory == "shadow" else real / (part.unit * (1 << SHADOW_BITS))
-        memories.append(_kept(settings, np.rint(steps)))
+    remedy = "Raise its exponent, or lower scale_bits or readout_scale_bits."
+    memories = [
+        part.memory_of(weight, settings.memory, remedy) for part, weight in zip(settings.synapses, weights, strict=True)
+    ]
     return project(OnChipState(settings, tuple(memories)))
 
 
@@ -209,27 +176,14 @@ def project(state: OnChipState) -> OnChipState:
     for number, part in enumerate(settings.synapses):
         if part.name in ("F", "C"):
             continue
-        steps = _steps(settings, memories[number])
+        steps = steps_of(memories[number], settings.memory)
         unit = part.unit if settings.memory == "shadow" else part.unit * (1 << SHADOW_BITS)
         norm = float(spectral_norm(torch.from_numpy(steps * unit)))
         if norm > settings.norm_limit:
             smaller = steps * (settings.norm_limit / norm)
             if settings.memory == "stochastic":
                 draw = random_bits(steps.shape, _DRAW_BITS, part.seed + SYNAPSES_MAX, state.samples)
-                memories[number] = _kept(settings, np.floor(smaller + draw / 2.0**_DRAW_BITS))
+                memories[number] = kept(np.floor(smaller + draw / 2.0**_DRAW_BITS), settings.memory)
             else:
-                memories[number] = _kept(settings, np.rint(smaller))
+                memories[number] = kept(np.rint(smaller), settings.memory)
     return replace(state, memories=tuple(memories))
-
-
-def _steps(settings: OnChipSettings, memory: NDArray[np.int16]) -> NDArray[np.int64]:
-    """Shadow units, or 8-bit steps of two weight units."""
-    wide = memory.astype(np.int64)
-    return wide if settings.memory == "shadow" else wide >> 1
-
-
-def _kept(settings: OnChipSettings, steps: NDArray[np.float64]) -> NDArray[np.int16]:
-    """Inverse of :func:`_steps` for whole numbers; clipped to the format."""
-    if settings.memory == "shadow":
-        return np.clip(steps, -SHADOW_MAX, SHADOW_MAX).astype(np.int16)
-    return (2 * np.clip(steps, -128, 127)).astype(np.int16)
