@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 _MODULES = {
+    "continual",
     "data",
     "distributed",
     "fixed_point",
@@ -48,6 +49,7 @@ __all__ = ["__version__", *sorted(_MODULES), *sorted(_NAMES)]
 
 if TYPE_CHECKING:
     from lava_snnlearn import (
+        continual,
         data,
         distributed,
         fixed_point,

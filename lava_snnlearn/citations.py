@@ -48,6 +48,30 @@ _PAPERS: Mapping[str, str] = {
         "M. Ernoult, J. Grollier, D. Querlioz, Y. Bengio, B. Scellier. Updates of equilibrium prop match gradients of backprop "
         "through time in an RNN with static input. Advances in Neural Information Processing Systems 32, 2019."
     ),
+    "xiao2024": (
+        "M. Xiao, Q. Meng, Z. Zhang, D. He, Z. Lin. Hebbian learning based orthogonal projection for continual learning of "
+        "spiking neural networks. International Conference on Learning Representations, 2024."
+    ),
+    "saha2021": (
+        "G. Saha, I. Garg, K. Roy. Gradient projection memory for continual learning. "
+        "International Conference on Learning Representations, 2021."
+    ),
+    "xiao2024opzo": (
+        "M. Xiao, Q. Meng, Z. Zhang, D. He, Z. Lin. Online pseudo-zeroth-order training of neuromorphic spiking neural "
+        "networks. arXiv:2407.12516, 2024."
+    ),
+    "nokland2016": (
+        "A. Nøkland. Direct feedback alignment provides learning in deep neural networks. "
+        "Advances in Neural Information Processing Systems 29, 2016."
+    ),
+    "lillicrap2016": (
+        "T. P. Lillicrap, D. Cownden, D. B. Tweed, C. J. Akerman. Random synaptic feedback weights support error "
+        "backpropagation for deep learning. Nature Communications 7, 13276, 2016."
+    ),
+    "liao2016": (
+        "Q. Liao, J. Z. Leibo, T. Poggio. How important is weight symmetry in backpropagation? "
+        "AAAI Conference on Artificial Intelligence, 2016."
+    ),
     "gruslys2016": (
         "A. Gruslys, R. Munos, I. Danihelka, M. Lanctot, A. Graves. Memory-efficient backpropagation through time. "
         "Advances in Neural Information Processing Systems 29, 2016."
@@ -66,9 +90,14 @@ _PAPERS: Mapping[str, str] = {
 }
 _CITED: Mapping[str, tuple[str, ...]] = {
     "bptt": ("werbos1990", "neftci2019", "gruslys2016"),
+    "dfa": ("nokland2016", "xiao2022"),
     "dsr": ("meng2022",),
     "ep": ("ernoult2019", "scellier2017"),
+    "fa": ("lillicrap2016", "liao2016", "xiao2022"),
+    "gpm": ("saha2021",),
+    "hlop": ("xiao2024",),
     "ide": ("xiao2021",),
+    "opzo": ("xiao2024opzo", "xiao2022"),
     "ottt": ("xiao2022", "qiao2019"),
     "rate_bp": ("yu2024",),
     "sab": ("ke2018",),

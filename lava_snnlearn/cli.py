@@ -49,7 +49,11 @@ def run(
     ] = "ottt",
     on_chip: Annotated[
         bool,
-        typer.Option("--on-chip", help="SPIDE: train in the chip's integers, replay on Lava.", rich_help_panel=_RUN),
+        typer.Option(
+            "--on-chip",
+            help="dfa, hlop, opzo, ottt, spide: train in the chip's integers, replay on Lava.",
+            rich_help_panel=_RUN,
+        ),
     ] = False,
     data: Annotated[
         str,
@@ -65,6 +69,13 @@ def run(
         list[str] | None,
         typer.Option(
             help="Any option of the method, e.g. trace_bias=false, or on chip error=mse; see 'methods'.", rich_help_panel=_RUN
+        ),
+    ] = None,
+    tasks: Annotated[
+        int | None,
+        typer.Option(
+            help="On chip: learn so many permutations of the features one after another. Default: 1, HLOP 2.",
+            rich_help_panel=_RUN,
         ),
     ] = None,
     layers: Annotated[
@@ -107,7 +118,7 @@ def run(
     weight_bits: Annotated[int, typer.Option(help="2..8.", rich_help_panel=_CHIP)] = 8,
     verify_samples: Annotated[int, typer.Option(help="Test samples run on Lava's simulator.", rich_help_panel=_CHIP)] = 32,
     replay_samples: Annotated[
-        int, typer.Option(help="On chip: training samples that Lava learns again.", rich_help_panel=_CHIP)
+        int, typer.Option(help="On chip: training samples (of each task) that Lava learns again.", rich_help_panel=_CHIP)
     ] = 10,
     name: Annotated[
         str | None, typer.Option(help="Name of the run; default METHOD-DATA or METHOD-on-chip-DATA.", rich_help_panel=_FILES)
@@ -118,7 +129,7 @@ def run(
 ) -> None:
     """Train, quantize, emulate on the whole test set, verify on Lava, write a report.
 
-    With --on-chip SPIDE learns in the chip's own integers, and Lava learns the first samples again.
+    With --on-chip the network learns in the chip's own integers, and Lava learns the first samples again.
 
     Exit status: 0 all equal, 1 a mismatch between emulator (or simulator) and Lava, 2 an error.
 
@@ -138,6 +149,8 @@ def run(
 
       lava-snnlearn run --method spide --on-chip --option error=mse --replay-samples 20
 
+      lava-snnlearn run --method hlop --on-chip --tasks 3
+
       torchrun --nproc-per-node 2 -m lava_snnlearn run --data mnist
     """
     if resume and overwrite:
@@ -147,6 +160,7 @@ def run(
         "data": data,
         "options": (
             *((key, value) for key, value in (("update", update), ("k", k)) if value is not None),
+            *((("leak", leak),) if on_chip and leak is not None else ()),
             *_options(option or []),
         ),
         "layers": None if layers is None else _layers(layers),
@@ -161,7 +175,8 @@ def run(
     if on_chip:
         from lava_snnlearn.on_chip import pipeline as on_chip_pipeline
 
-        job = partial(on_chip_pipeline.run, on_chip_pipeline.Settings(**shared, replay_samples=replay_samples))
+        on_chip_settings = on_chip_pipeline.Settings(**shared, method=method, tasks=tasks, replay_samples=replay_samples)
+        job = partial(on_chip_pipeline.run, on_chip_settings)
     else:
         from lava_snnlearn import pipeline
 
@@ -201,39 +216,33 @@ def run(
     raise typer.Exit(0 if summary.ok else 1)
 
 
-_NOT_ON_CHIP = (
-    "update",
-    "k",
-    "augment",
-    "frames",
-    "width",
-    "leak",
-    "reset",
-    "norm",
-    "batch_size",
-    "threads",
-    "input",
-    "weight_bits",
-)
+_NOT_ON_CHIP = ("k", "augment", "frames", "width", "reset", "norm", "batch_size", "threads", "input", "weight_bits")
+_ONLY_ON_CHIP = {
+    "replay_samples": "--replay-samples are training samples of --on-chip",
+    "tasks": "--tasks are those of --on-chip",
+}
 
 
 def _refuse_given(context: typer.Context, method: str, on_chip: bool) -> None:
     """Raise ValueError for options that were given and do not apply, on the chip or off it."""
-    if on_chip and method != "spide":
-        raise ValueError(f"--on-chip: {method} does not learn on the chip, SPIDE does; give --method spide")
     # Given although equal to the default is given, too.
-    given = [
-        f"--{name.replace('_', '-')}"
-        for name in (_NOT_ON_CHIP if on_chip else ("replay_samples",))
-        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
-    ]
-    if given and on_chip:
+    given = [name for name in context.params if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
+    if not on_chip:
+        for name in given:
+            if name in _ONLY_ON_CHIP:
+                raise ValueError(f"{_ONLY_ON_CHIP[name]}; leave it out")
+        return
+    from lava_snnlearn.on_chip.pipeline import RULES
+
+    if method not in RULES:
+        raise ValueError(f"--on-chip: {method} does not learn on the chip; give --method {', '.join(RULES)}")
+    unfit = ("update", "leak", *_NOT_ON_CHIP) if method == "spide" else _NOT_ON_CHIP
+    wrong = [f"--{name.replace('_', '-')}" for name in unfit if name in given]
+    if wrong:
         raise ValueError(
-            f"{', '.join(given)} cannot be set with --on-chip, where dense IF neurons learn 8-bit weights from graded input, "
-            "one sample after the other; leave out, or see 'lava-snnlearn methods' for what --option sets"
+            f"{', '.join(wrong)} cannot be set with --on-chip, where dense layers learn 8-bit weights from graded input, one "
+            "sample after the other; leave out, or see 'lava-snnlearn methods' for what --option sets"
         )
-    if given:
-        raise ValueError("--replay-samples are training samples of --on-chip; leave it out")
 
 
 @app.command("methods")
@@ -248,16 +257,14 @@ def list_methods() -> None:
 
     from lava_snnlearn.citations import citation
     from lava_snnlearn.methods import METHODS
-    from lava_snnlearn.on_chip.pipeline import OPTIONS
-    from lava_snnlearn.on_chip.spide import OnChipSettings
+    from lava_snnlearn.on_chip.pipeline import RULES
 
-    on_chip = {field.name: field for field in dataclasses.fields(OnChipSettings)}
     for name, cls in METHODS.items():
         summary = (cls.__doc__ or "").strip().splitlines()[0]
         options = ", ".join(f"{field.name}={_default(field)}" for field in dataclasses.fields(cls))
         typer.echo(f"{name}: {summary}\n  options: {options}")
-        if name == "spide":
-            typer.echo("  with --on-chip: " + ", ".join(f"{key}={_default(on_chip[key])}" for key in OPTIONS))
+        if name in RULES:
+            typer.echo("  with --on-chip: " + ", ".join(f"{key}={value}" for key, value in RULES[name].options.items()))
         typer.echo("  cite: " + citation(name).replace("\n", "\n        ") + "\n")
 
 

@@ -278,6 +278,22 @@ def join_gradients(parameters: Iterable[torch.nn.Parameter], weight: float) -> N
             parameter.grad = grad.copy_(total.view_as(grad))
 
 
+@torch.no_grad()
+def join_means(means: Sequence[Tensor]) -> list[Tensor]:
+    """Means over the samples of the joined batch, from those over the local ones, in one message; all of one dtype.
+
+    Raises:
+        LostProcessError: see there.
+    """
+    if world() == 1 or not means:
+        return list(means)
+    total = _message((sum(mean.numel() for mean in means),), means[0])
+    torch.cat([mean.flatten() for mean in means], out=total).mul_(_weights()[rank()])
+    _exchange(group.all_reduce, total)
+    parts = total.split([mean.numel() for mean in means])
+    return [part.clone().view(mean.shape) for part, mean in zip(parts, means, strict=True)]
+
+
 def joined_sum(values: Sequence[float]) -> list[float]:
     """Sums over processes.
 

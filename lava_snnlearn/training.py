@@ -103,6 +103,9 @@ class Trainer:
         known_name("optimiser", optimiser, OPTIMISERS)
         known_name("schedule", schedule, SCHEDULES)
         check_augmentation(augment)
+        check_optimiser = getattr(method, "check_optimiser", None)
+        if check_optimiser is not None:
+            check_optimiser(optimiser, weight_decay)
         self.network, self.method, self.data = network, method, data
         # Plain numbers, since numpy's cannot be written to config.json.
         self.epochs, self.seed, self.batch_size, self.learning_rate = int(epochs), int(seed), int(batch_size), float(rate)

@@ -8,7 +8,27 @@ from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.process.process import ProcessParameters
 from numpy.typing import ArrayLike, NDArray
 
+from lava_snnlearn.checks import within
+from lava_snnlearn.fixed_point import limits
 from lava_snnlearn.fixed_point.arithmetic import DECAY_ONE, MEMBRANE_UNIT
+
+
+class DelayLine:
+    """Hands on what came in ``delay`` steps ago, in the same sample; zeros before."""
+
+    def __init__(self, delay: int, size: int, dtype: type[np.generic]) -> None:
+        self._rows = np.zeros((delay + 1, size), dtype)
+        self._place = 0
+
+    def clear(self) -> None:
+        """Forget everything: a sample starts."""
+        self._rows[:] = 0
+
+    def shift(self, row: NDArray) -> NDArray:
+        """Take in this step's row [size]; returns the one of ``delay`` steps ago, to be read before the next call."""
+        self._rows[self._place] = row
+        self._place = (self._place + 1) % len(self._rows)
+        return self._rows[self._place]
 
 
 class SampleModel(PyLoihiProcessModel):
@@ -39,16 +59,39 @@ class IntegerModel(SampleModel):
         return arrived
 
 
-class TimedModel(SampleModel):
-    """A neuron that is active from ``t_start`` to before ``t_stop`` of each sample."""
+class KernelModel(IntegerModel):
+    """Receives what the kernels of :mod:`lava_snnlearn.fixed_point.local_learning` take: integers of 32 bits, contiguous."""
+
+    def receive(self, port: str) -> NDArray:
+        """As in IntegerModel; integers beyond 32 bits are refused (LimitError)."""
+        arrived = super().receive(port)
+        if arrived.dtype != np.int32:
+            where = f"{self.implements_process.__name__}: {port}"
+            within(where, arrived, -limits.CHANNEL_MAX, limits.CHANNEL_MAX, "Lava carries int32: scale the signals down.")
+        return np.ascontiguousarray(arrived, dtype=np.int32)
+
+    def held(self, port: str, limit: int, remedy: str) -> NDArray[np.int32]:
+        """As :meth:`receive`, of a port that takes +-limit; what is beyond is refused (LimitError)."""
+        arrived = self.receive(port)
+        within(f"{self.implements_process.__name__}: {port}", arrived, -limit, limit, remedy)
+        return arrived
+
+
+class GatedModel(SampleModel):
+    """Something that is active from ``t_start`` to before ``t_stop`` of each sample."""
 
     t_start: np.ndarray = LavaPyType(np.ndarray, np.int64)
     t_stop: np.ndarray = LavaPyType(np.ndarray, np.int64)
-    bias_exp: np.ndarray = LavaPyType(np.ndarray, np.int64)
 
     def is_active(self, phase: int) -> bool:
-        """Whether the neuron is active in a phase."""
+        """Whether it is active in a phase."""
         return bool(self.t_start[0] <= phase < self.t_stop[0])
+
+
+class TimedModel(GatedModel):
+    """A neuron with a bias that is active from ``t_start`` to before ``t_stop`` of each sample."""
+
+    bias_exp: np.ndarray = LavaPyType(np.ndarray, np.int64)
 
 
 class FixedModel(IntegerModel, TimedModel):

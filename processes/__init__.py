@@ -16,7 +16,13 @@ import lava_snnlearn.lava_backend  # noqa: F401  # says what to do where Lava is
 if TYPE_CHECKING:
     from lava_snnlearn.processes.coupled_if.process import CoupledIF
     from lava_snnlearn.processes.ep_neuron.process import EPNeuron
+    from lava_snnlearn.processes.error_readout.process import ErrorReadout
     from lava_snnlearn.processes.error_stage.process import ErrorStage
+    from lava_snnlearn.processes.hlop_lateral.process import HLOPLateral
+    from lava_snnlearn.processes.noise_source.process import NoiseSource
+    from lava_snnlearn.processes.opzo_feedback.process import OPZOFeedback
+    from lava_snnlearn.processes.ottt_dense.process import OTTTDense
+    from lava_snnlearn.processes.perturbed_lif.process import PerturbedLIF
     from lava_snnlearn.processes.recorder.process import Recorder
     from lava_snnlearn.processes.sample_source.process import SampleSource
     from lava_snnlearn.processes.soft_reset_lif.process import SoftResetLIF
@@ -27,7 +33,13 @@ if TYPE_CHECKING:
 __all__ = [
     "CoupledIF",
     "EPNeuron",
+    "ErrorReadout",
     "ErrorStage",
+    "HLOPLateral",
+    "NoiseSource",
+    "OPZOFeedback",
+    "OTTTDense",
+    "PerturbedLIF",
     "Recorder",
     "SampleSource",
     "SoftResetLIF",
@@ -39,7 +51,13 @@ __all__ = [
 _HOME = {
     "CoupledIF": "coupled_if",
     "EPNeuron": "ep_neuron",
+    "ErrorReadout": "error_readout",
     "ErrorStage": "error_stage",
+    "HLOPLateral": "hlop_lateral",
+    "NoiseSource": "noise_source",
+    "OPZOFeedback": "opzo_feedback",
+    "OTTTDense": "ottt_dense",
+    "PerturbedLIF": "perturbed_lif",
     "Recorder": "recorder",
     "SampleSource": "sample_source",
     "SoftResetLIF": "soft_reset_lif",

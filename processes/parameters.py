@@ -10,12 +10,17 @@ import numpy as np
 from lava.magma.core.process.variable import Var
 from numpy.typing import ArrayLike, NDArray
 
-from lava_snnlearn.checks import within
+from lava_snnlearn.checks import whole_number, within
 from lava_snnlearn.fixed_point import limits
 from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_MAX
 
 NEVER = 2**31 - 1
 """Stands for "no t_stop" and "no reset_interval": a step that no run reaches."""
+PERIOD_MAX = 1 << 16
+"""Most steps of a sample in which something learns."""
+SEED_MAX = (1 << 62) - 1
+SAMPLE_MAX = (1 << 40) - 1
+"""Of the number of a sample: sample * steps, the number of a draw, stays below 2**63."""
 
 _REAL_MAX = float(np.finfo(np.float64).max)
 _REAL_TINY = float(np.finfo(np.float64).tiny)
@@ -49,6 +54,35 @@ _REAL_LIMITS = {
 def plain_var(init: NDArray) -> Var:
     """A Var of the array's shape and values."""
     return Var(shape=init.shape, init=init)
+
+
+def single_var(value: int) -> Var:
+    """A Var of shape (1,) that holds one integer."""
+    return plain_var(np.array([value]))
+
+
+def ranged(process: str, name: str, value: int, low: int, high: int, remedy: str) -> int:
+    """``value`` as a Python int; raises TypeError if it is not whole, LimitError outside of low..high."""
+    number = whole_number(f"{process}: {name}", value)
+    within(f"{process}: {name}", number, low, high, remedy)
+    return number
+
+
+def integer_array(
+    process: str, name: str, value: ArrayLike, axes: tuple[str, ...], limit: int, remedy: str
+) -> NDArray[np.int64]:
+    """A copy of an array of integers of -limit..limit with at least one entry and one dimension for each name in ``axes``.
+
+    Raises TypeError if it holds no integers, ValueError if its dimensions do not fit, LimitError for a value out of range.
+    """
+    array = np.asarray(value)
+    form = f"[{', '.join(axes)}]"
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{process}: {name} is of type {array.dtype}. Give integers {form}: quantise them first.")
+    if array.ndim != len(axes) or array.size == 0:
+        raise ValueError(f"{process}: {name} has shape {array.shape}. Give {form}, at least one of each.")
+    within(f"{process}: {name}", array, -limit, limit, remedy)
+    return array.astype(np.int64)
 
 
 def neuron_parameters(process: str, given: Mapping[str, ArrayLike], shape: tuple[int, ...]) -> tuple[bool, dict[str, NDArray]]:

@@ -12,9 +12,14 @@ from lava_snnlearn.methods import METHODS
 
 PAPERS = {
     "bptt": [("P. J. Werbos", "1990"), ("E. O. Neftci", "2019"), ("A. Gruslys", "2016")],
+    "dfa": [("A. Nøkland", "2016"), ("M. Xiao", "2022")],
     "dsr": [("Q. Meng", "2022")],
     "ep": [("M. Ernoult", "2019"), ("B. Scellier", "2017")],
+    "fa": [("T. P. Lillicrap", "2016"), ("Q. Liao", "2016"), ("M. Xiao", "2022")],
+    "gpm": [("G. Saha", "2021")],
+    "hlop": [("M. Xiao", "2024")],
     "ide": [("M. Xiao", "2021")],
+    "opzo": [("M. Xiao", "2024"), ("M. Xiao", "2022")],
     "ottt": [("M. Xiao", "2022"), ("S. Qiao", "2019")],
     "rate_bp": [("C. Yu", "2024")],
     "sab": [("N. R. Ke", "2018")],

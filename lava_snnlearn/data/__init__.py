@@ -8,23 +8,30 @@ from lava_snnlearn.data.events import EVENT_DATASETS, from_tonic, load_events
 from lava_snnlearn.data.framing import Framing
 from lava_snnlearn.data.loaders import DATASETS, load
 from lava_snnlearn.data.splits import k_folds
+from lava_snnlearn.data.tasks import FIVE_DATASETS, TaskSequence, five_datasets, permuted, rotated, split
 
 __all__ = [
     "DATASETS",
     "ENCODINGS",
     "EVENT_DATASETS",
+    "FIVE_DATASETS",
     "CopyingBatch",
     "Dataset",
     "Framing",
     "PerSample",
     "Split",
+    "TaskSequence",
     "augmentation",
     "copying",
     "encode",
+    "five_datasets",
     "from_tonic",
     "k_folds",
     "latency",
     "load",
     "load_events",
+    "permuted",
     "rate",
+    "rotated",
+    "split",
 ]

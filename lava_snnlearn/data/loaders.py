@@ -1,8 +1,9 @@
 """Data sets by name.
 
-"digits" is embedded in scikit-learn. "mnist", "fashion" and "cifar10" are read from the folder that the environment variable
-LAVA_SNNLEARN_DATA names, where it holds them (images/mnist.npz, images/fashion_mnist.npz, images/cifar10_10k.npz), otherwise
-downloaded once by torchvision. Event sets are in :mod:`lava_snnlearn.data.events`.
+"digits" is embedded in scikit-learn. "mnist", "fashion", "cifar10", "cifar100" and "svhn" are read from the folder that the
+environment variable LAVA_SNNLEARN_DATA names, where it holds them (images/mnist.npz, images/fashion_mnist.npz,
+images/cifar10_10k.npz, images/cifar100.npz, images/svhn.npz), otherwise downloaded once by torchvision. "notmnist" is read from
+images/notmnist_10k.npz of that folder; torchvision does not have it. Event sets are in :mod:`lava_snnlearn.data.events`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class _Raw(NamedTuple):
     y_test: NDArray[np.int64]
     top: float
     shape: tuple[int, int, int]
+    classes: int = 10
 
 
 def _digits() -> _Raw:
@@ -46,7 +48,9 @@ def _digits() -> _Raw:
     return _Raw("digits", parts[0], labels[0], parts[1], labels[1], top=16.0, shape=(1, 8, 8))
 
 
-def _images(name: str, file: str, torchvision_name: str, shape: tuple[int, int, int], local_name: str) -> Callable[[], _Raw]:
+def _images(
+    name: str, file: str, torchvision_name: str, shape: tuple[int, int, int], local_name: str, classes: int = 10
+) -> Callable[[], _Raw]:
     """Reader of a set of uint8 images [N, H, W] or [N, H, W, C]; ``local_name``: what the file in the folder is called."""
 
     def read() -> _Raw:
@@ -59,9 +63,24 @@ def _images(name: str, file: str, torchvision_name: str, shape: tuple[int, int, 
         x_train, y_train, x_test, y_test = arrays
         flat = [_channels_first(x) for x in (x_train, x_test)]
         title = name if local is None else local_name
-        return _Raw(title, flat[0], y_train.astype(np.int64), flat[1], y_test.astype(np.int64), top=255.0, shape=shape)
+        return _Raw(title, flat[0], y_train.astype(np.int64), flat[1], y_test.astype(np.int64), 255.0, shape, classes)
 
     return read
+
+
+def _notmnist() -> _Raw:
+    file = "images/notmnist_10k.npz"
+    local = local_file(file)
+    if local is None:
+        raise RuntimeError(
+            f"notmnist cannot be downloaded: torchvision does not have it. Set {DATA_VARIABLE} to a folder that holds {file} "
+            "(x uint8 [10000, 28, 28], y uint8 [10000] in random order)."
+        )
+    with np.load(local, allow_pickle=False) as store:
+        x, y = store["x"].reshape(len(store["x"]), -1), store["y"].astype(np.int64)
+    # The source has no split, and its order is random.
+    first = len(y) * 9 // 10
+    return _Raw("notmnist-10k", x[:first], y[:first], x[first:], y[first:], top=255.0, shape=(1, 28, 28))
 
 
 def _channels_first(x: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -69,24 +88,37 @@ def _channels_first(x: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _download(name: str) -> list[NDArray[Any]]:
-    from torchvision import datasets
-
     try:
-        sets = [getattr(datasets, name)(cache_folder(), train=train, download=True) for train in (True, False)]
+        arrays = [np.asarray(array) for train in (True, False) for array in _torchvision(name, train)]
     except Exception as error:
         raise RuntimeError(
             f"{name} could not be downloaded ({error}). Check the network connection, or set {DATA_VARIABLE} to a folder that "
-            "holds images/mnist.npz, images/fashion_mnist.npz, images/cifar10_10k.npz (keys x_train, y_train, x_test, y_test)."
+            "holds images/mnist.npz, images/fashion_mnist.npz, images/cifar10_10k.npz, images/cifar100.npz, images/svhn.npz "
+            "(keys x_train, y_train, x_test, y_test)."
         ) from error
-    return [np.asarray(array) for data in sets for array in (data.data, data.targets)]
+    return arrays
+
+
+def _torchvision(name: str, train: bool) -> tuple[Any, Any]:
+    """Images [N, H, W] or [N, H, W, C], and labels."""
+    from torchvision import datasets
+
+    if name == "SVHN":
+        numbers = datasets.SVHN(cache_folder(), split="train" if train else "test", download=True)
+        return np.moveaxis(numbers.data, 1, -1), numbers.labels
+    images = getattr(datasets, name)(cache_folder(), train=train, download=True)
+    return images.data, images.targets
 
 
 DATASETS: dict[str, Callable[[], _Raw]] = {
     # The file is a part of CIFAR-10, and its name says so.
     "cifar10": _images("cifar10", "cifar10_10k.npz", "CIFAR10", (3, 32, 32), "cifar10-10k"),
+    "cifar100": _images("cifar100", "cifar100.npz", "CIFAR100", (3, 32, 32), "cifar100", classes=100),
     "digits": _digits,
     "fashion": _images("fashion", "fashion_mnist.npz", "FashionMNIST", (1, 28, 28), "fashion"),
     "mnist": _images("mnist", "mnist.npz", "MNIST", (1, 28, 28), "mnist"),
+    "notmnist": _notmnist,
+    "svhn": _images("svhn", "svhn.npz", "SVHN", (3, 32, 32), "svhn"),
 }
 
 
@@ -99,11 +131,13 @@ def load(
     seed: int = 0,
     **framing: Any,
 ) -> Dataset:
-    """A data set by name: images "digits" (8x8 pixels), "mnist" and "fashion" (28x28), "cifar10" (32x32, 3 colours), of 10
-    classes each; or events, see :func:`~lava_snnlearn.data.events.load_events`.
+    """A data set by name: images "digits" (8x8 pixels), "mnist", "fashion" and "notmnist" (28x28), "cifar10", "cifar100" and
+    "svhn" (32x32, 3 colours), of 10 classes each, "cifar100" of 100; or events, see
+    :func:`~lava_snnlearn.data.events.load_events`.
 
     From the local folder, "cifar10" is a part: 10,000 of the 50,000 training and 1,000 of the 10,000 test images. Its name is
-    then "cifar10-10k".
+    then "cifar10-10k". "notmnist" is one of 10,000 images of the letters A to J, "notmnist-10k": the first 9,000 for training,
+    the last 1,000 for testing.
 
     Args:
         name: see above.
@@ -122,7 +156,7 @@ def load(
         UnknownNameError: unknown name or scale.
         ValueError: valid outside [0, 1), train_size out of range, a scale for events.
         TypeError: options of event sets for images.
-        RuntimeError: a download that failed; says what to do.
+        RuntimeError: a download that failed, a file that is missing; says what to do.
     """
     known_name("data set", name, [*DATASETS, *EVENT_DATASETS])
     known_name("scale", scale, SCALES)
@@ -137,7 +171,7 @@ def load(
     offset, factor = _scaling(raw) if scale == "standard" else (0.0, raw.top)
     train, held = set_aside(_scaled(raw.x_train, raw.y_train, offset, factor), valid, train_size, seed)
     test = _scaled(raw.x_test, raw.y_test, offset, factor)
-    return Dataset(raw.name, train, held, test, classes=10, shape=raw.shape)
+    return Dataset(raw.name, train, held, test, raw.classes, shape=raw.shape)
 
 
 def _scaling(raw: _Raw) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

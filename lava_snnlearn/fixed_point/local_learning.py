@@ -1,9 +1,9 @@
-"""Local learning in integers, compiled by numba: traces, neurons with a post factor, three-factor updates, learned feedback, HLOP.
+"""Local learning in integers, compiled by numba: traces, post factors, three-factor updates, learned feedback, subspaces.
 
 Every function works in place on plain arrays of one sample and one step. They are shared by the simulator of on-chip learning
-(:mod:`lava_snnlearn.on_chip.local`) and by the Lava processes ``OTTTDense``, ``PerturbedLIF``, ``ErrorReadout``, ``NoiseSource``,
-``OPZOFeedback`` and ``HLOPLateral``, which therefore agree bit by bit. A function ``f`` is for other compiled functions, and
-``step_f`` the same for Python.
+(:mod:`lava_snnlearn.on_chip.local`) and by the Lava processes ``OTTTDense``, ``PerturbedLIF``, ``ErrorReadout``,
+``NoiseSource``, ``OPZOFeedback`` and ``HLOPLateral``, which therefore agree bit by bit. A function ``f`` is for other compiled
+functions, and ``step_f`` the same for Python.
 
 Numbers: memories are int16 [n_out, n_in] (see :mod:`lava_snnlearn.fixed_point.plasticity` for the rules and what spikes see of
 them), subspaces int16 [rows, n] of 2^-14, their sums int64, all else int32.
@@ -61,6 +61,7 @@ _SHADOW_MAX = plasticity.SHADOW_MAX
 _STEP_MIN, _STEP_MAX = limits.WEIGHT_MIN // 2, limits.WEIGHT_MAX // 2
 _DECAY_BITS = DECAY_ONE.bit_length() - 1
 _HALF_RANGE = 1 << 31
+_ROW_SPEED = 16  # synapses of a whole row, in vector code, take the time of one picked out of it
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _B27, _B30, _B31, _B64 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(64)
@@ -95,13 +96,13 @@ def stream(seed: int, number: int) -> np.uint64:
 
 
 @inlined
-def draw(start: np.uint64, place: int, bits: int) -> int:
+def draw(start: np.uint64, place: int, bits: int) -> Any:
     """``plasticity.random_bits(..., bits, seed, number)`` at a flat ``place``; bits 1..63."""
     return np.int64(_mixed(np.uint64(place) * _GOLDEN + start) >> (_B64 - np.uint64(bits)))
 
 
 @inlined
-def seen_weight(memory: int, rule: int) -> int:
+def seen_weight(memory: int, rule: int) -> Any:
     """The 8-bit weight that spikes see of a memory, even, -256..254."""
     if rule != SHADOW:
         return np.int64(memory)
@@ -109,7 +110,7 @@ def seen_weight(memory: int, rule: int) -> int:
 
 
 @inlined
-def changed(memory: int, exact: int, shift: int, rule: int, start: np.uint64, place: int) -> int:
+def changed(memory: int, exact: int, shift: int, rule: int, start: np.uint64, place: int) -> Any:
     """A memory after a change of ``exact / 2 ** shift`` shadow units is subtracted; see ``plasticity.learned``."""
     if rule == SHADOW:
         return bounded(memory - rounded(exact, shift), _SHADOW_MAX)
@@ -137,12 +138,17 @@ def forward(memory: np.ndarray, rule: int, sent: np.ndarray, exponent: int, sums
     """``sums = (W sent) << exponent`` [n_out]; returns whether all sums fit into 32 bits."""
     active = np.flatnonzero(sent)
     fits = True
+    sparse = _ROW_SPEED * len(active) < len(sent)
     for i in range(len(sums)):
         total = np.int64(0)
-        for j in active:
-            total += seen_weight(memory[i, j], rule) * sent[j]
+        if sparse:
+            for j in active:
+                total += seen_weight(memory[i, j], rule) * sent[j]
+        else:
+            for j in range(len(sent)):
+                total += seen_weight(memory[i, j], rule) * np.int64(sent[j])
         total <<= exponent
-        fits &= -_HALF_RANGE < total < _HALF_RANGE
+        fits = fits and bool(-_HALF_RANGE < total < _HALF_RANGE)
         sums[i] = total
     return fits
 
@@ -209,8 +215,8 @@ def fire(
 ) -> int:  # fmt: skip
     """``soft_reset_step`` with a surrogate, and noise before the threshold; returns how many membranes were clipped.
 
-    ``v <- decay(v) + (current << 6)``; ``u = v + amplitude noise``; spike where ``u >= vth << 6``, there ``v <- v - (vth << 6)``;
-    clip to 24 bit; ``psi = table[|u - (vth << 6)| >> table_shift]``, 0 beyond the table. All arrays [n].
+    ``v <- decay(v) + (current << 6)``; ``u = v + amplitude noise``; spike where ``u >= vth << 6``, there
+    ``v <- v - (vth << 6)``; clip to 24 bit; ``psi = table[|u - (vth << 6)| >> table_shift]``, 0 beyond the table. All [n].
     """
     theta = np.int64(vth) << MEMBRANE_SHIFT
     clipped = 0

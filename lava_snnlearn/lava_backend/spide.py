@@ -8,7 +8,7 @@ phase of a sample by its step, so that nothing is exchanged between them but spi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from lava.magma.core.process.variable import Var
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from lava_snnlearn.lava_backend.configuration import run_config
+from lava_snnlearn.lava_backend.learning_report import LearningReport, Quantity, compare_learning
 from lava_snnlearn.lava_backend.runner import TIME_LIMIT, guarded
 from lava_snnlearn.lava_backend.schedule import held, scheduled
 from lava_snnlearn.on_chip.spide import OnChipSettings, OnChipState, SampleRecord, checked_batch, train_sample
@@ -140,51 +141,6 @@ def train_on_lava(state: OnChipState, x: ArrayLike, labels: ArrayLike, *, time_l
     return LavaTraining(tuple(samples), replace(state, memories=memories, samples=state.samples + len(samples)))
 
 
-@dataclass(frozen=True)
-class LearningMismatch:
-    """The first place where simulator and Lava differ. ``index``: neuron or class, or (out, in) of a synapse."""
-
-    sample: int
-    quantity: str
-    part: str
-    index: tuple[int, ...]
-    simulator: int
-    lava: int
-
-    def __str__(self) -> str:
-        place = f"sample {self.sample}, {self.quantity} of {self.part} at {self.index}"
-        return f"{place}: simulator {self.simulator}, Lava {self.lava}"
-
-
-@dataclass(frozen=True)
-class LearningReport:
-    """Result of :func:`verify_learning`.
-
-    Attributes:
-        samples: how many were learnt.
-        compared, mismatches: values compared and values that differ, by quantity.
-        first_mismatch: the first one in time, None if all are equal.
-    """
-
-    samples: int
-    compared: Mapping[str, int]
-    mismatches: Mapping[str, int]
-    first_mismatch: LearningMismatch | None
-
-    @property
-    def ok(self) -> bool:
-        """True if every value compared is equal."""
-        return not any(self.mismatches.values())
-
-    def __str__(self) -> str:
-        lines = [f"{name}: {self.mismatches[name]} mismatches in {count} values" for name, count in self.compared.items()]
-        verdict = "EQUAL" if self.ok else "DIFFERENT"
-        lines.append(f"{self.samples} samples learnt by the simulator and by Lava fixed_pt: {verdict}")
-        if self.first_mismatch is not None:
-            lines.append(f"first mismatch: {self.first_mismatch}")
-        return "\n".join(lines)
-
-
 def verify_learning(state: OnChipState, x: ArrayLike, labels: ArrayLike, *, time_limit: float = TIME_LIMIT) -> LearningReport:
     """Let the simulator and Lava learn the same samples, and compare all they hold after each of them.
 
@@ -203,30 +159,17 @@ def verify_learning(state: OnChipState, x: ArrayLike, labels: ArrayLike, *, time
         LavaRunError: the run on Lava failed.
     """
     on_lava = train_on_lava(state, x, labels, time_limit=time_limit)
-    compared: dict[str, int] = {}
-    mismatches: dict[str, int] = {}
-    first: LearningMismatch | None = None
-    for number, sample in enumerate(on_lava.samples):
-        state, record = train_sample(state, np.asarray(x)[number], int(np.asarray(labels)[number]))
-        theirs = _quantities(state.settings, sample)
-        for ours, other in zip(_quantities(state.settings, LavaSample(record, state.memories)), theirs, strict=True):
-            differs = ours.values != other.values
-            compared[ours.name] = compared.get(ours.name, 0) + differs.size
-            mismatches[ours.name] = mismatches.get(ours.name, 0) + int(differs.sum())
-            if first is None and differs.any():
-                index = tuple(int(i) for i in np.argwhere(differs)[0])
-                values = int(ours.values[index]), int(other.values[index])
-                first = LearningMismatch(number, ours.name, ours.part, index, *values)
-    return LearningReport(len(on_lava.samples), compared, mismatches, first)
+
+    def pairs() -> Iterator[tuple[Iterator[Quantity], Iterator[Quantity]]]:
+        now = state
+        for number, sample in enumerate(on_lava.samples):
+            now, record = train_sample(now, np.asarray(x)[number], int(np.asarray(labels)[number]))
+            yield _quantities(now.settings, LavaSample(record, now.memories)), _quantities(now.settings, sample)
+
+    return compare_learning(pairs())
 
 
-class _Quantity(NamedTuple):
-    name: str
-    part: str
-    values: NDArray[Any]
-
-
-def _quantities(settings: OnChipSettings, sample: LavaSample) -> Iterator[_Quantity]:
+def _quantities(settings: OnChipSettings, sample: LavaSample) -> Iterator[Quantity]:
     """All that is compared, in the order in which it comes about."""
     record = sample.record
     layers = [f"layer {layer}" for layer in range(1, settings.layers + 1)]
@@ -243,7 +186,7 @@ def _quantities(settings: OnChipSettings, sample: LavaSample) -> Iterator[_Quant
     ]
     for name, parts, arrays in rows:
         for part, values in zip(parts, arrays, strict=True):
-            yield _Quantity(name, part, values)
+            yield Quantity(name, part, values)
 
 
 def _synapse(state: OnChipState, part: Synapses, memory: NDArray[np.int16], samples: int) -> SpideSynapse:

@@ -6,12 +6,18 @@ import dataclasses
 from typing import Any
 
 from lava_snnlearn.checks import known_name
+from lava_snnlearn.methods.alignment import alignment
 from lava_snnlearn.methods.base import Loss, Method, Preset, StepResult
 from lava_snnlearn.methods.bptt import BPTT
+from lava_snnlearn.methods.dfa import DFA
 from lava_snnlearn.methods.dsr import DSR
 from lava_snnlearn.methods.ep import EP
 from lava_snnlearn.methods.equilibrium import equilibrium_rates
+from lava_snnlearn.methods.fa import FA
+from lava_snnlearn.methods.gpm import GPM
+from lava_snnlearn.methods.hlop import HLOP
 from lava_snnlearn.methods.ide import IDE
+from lava_snnlearn.methods.opzo import OPZO
 from lava_snnlearn.methods.ottt import OTTT
 from lava_snnlearn.methods.rate_bp import RateBP
 from lava_snnlearn.methods.sab import SAB, SequenceResult
@@ -20,10 +26,15 @@ from lava_snnlearn.methods.spide import SPIDE
 
 __all__ = [
     "BPTT",
+    "DFA",
     "DSR",
     "EP",
+    "FA",
+    "GPM",
+    "HLOP",
     "IDE",
     "METHODS",
+    "OPZO",
     "OTTT",
     "SAB",
     "SLTT",
@@ -34,15 +45,21 @@ __all__ = [
     "RateBP",
     "SequenceResult",
     "StepResult",
+    "alignment",
     "equilibrium_rates",
     "get",
 ]
 
 METHODS: dict[str, type[Any]] = {
     "bptt": BPTT,
+    "dfa": DFA,
     "dsr": DSR,
     "ep": EP,
+    "fa": FA,
+    "gpm": GPM,
+    "hlop": HLOP,
     "ide": IDE,
+    "opzo": OPZO,
     "ottt": OTTT,
     "rate_bp": RateBP,
     "sltt": SLTT,

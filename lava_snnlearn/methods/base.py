@@ -51,8 +51,14 @@ class Method(Protocol):
 
     A method may also have an attribute ``engine``: the one of ``lava_snnlearn.testing.problems.ENGINES`` whose closed forms its
     gradients equal, or another name or None if there is none; ``lava_snnlearn.testing.check_method`` then holds it to them.
+    One with a true attribute ``perturbs`` adds noise to its forward pass in training mode, so that its outputs there are not
+    those of the network's own.
     A method with a function ``constrain(network)`` keeps weights within bounds: it is called before the first batch and after
-    each step of the optimiser.
+    each step of the optimiser. One with ``check_optimiser(optimiser, weight_decay)`` raises there for an optimiser of the
+    Trainer that does not suit it.
+
+    A method for sequences of tasks may have ``begin_task(network, task)``, called with the task's number (from 0) before it is
+    trained, and ``end_task(network, x)``, called with its training samples afterwards.
     """
 
     @property

@@ -79,19 +79,38 @@ def run_online(
     Raises:
         ValueError: a network with batch norm over time, samples or labels that do not fit.
     """
+    signal = online_signal(network, x, y)
+    walk = Walk(network, signal, gradient="instant", leaves=True) if trace is None else TraceWalk(network, signal, trace)
+    return learn_online(walk, y, loss, chunk=chunk, steps=steps, on_step=on_step)
+
+
+def online_signal(network: Network, x: Tensor, y: Tensor) -> Tensor:
+    """Encoded input of a batch that fits; raises as :func:`run_online`."""
     signal = check_batch(network, x, y)
     refuse_norm_over_time(network)
-    total = network.steps
-    walk = Walk(network, signal, gradient="instant", leaves=True) if trace is None else TraceWalk(network, signal, trace)
+    return signal
+
+
+def learn_online(
+    walk: Walk,
+    y: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    *,
+    chunk: int | None = None,
+    steps: Collection[int] | None = None,
+    on_step: Callable[[], None] | None = None,
+) -> StepResult:
+    """:func:`run_online` on a walk that has just begun; how errors get to the neurons is the walk's own."""
+    network, total = walk.network, walk.steps
     walk.adds = steps is None  # a subset's gradient is the sum of its steps' to the bit (identity S2 of the specification)
     outputs: Tensor | None = None
-    loss_sum = torch.zeros((), dtype=signal.dtype, device=signal.device)
+    loss_sum = torch.zeros((), dtype=walk.signal.dtype, device=walk.signal.device)
     for length, learns in _plan(walk, 1 if on_step is not None else walk.length_of_piece(chunk), steps):
         with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
             output = walk.advance(length)
             loss_now = loss_over_time(loss, output, y) / total
         if learns:
-            loss_now.backward()
+            walk.backward(loss_now)
         outputs = network.readout.collect(output.detach(), outputs)
         loss_sum += loss_now.detach()
         if on_step is not None:
@@ -204,8 +223,12 @@ class TraceWalk(Walk):
         else:
             untraced = is_data and not self.options.first_layer
             traced = prepared.detach() if untraced else self._prepared_trace(synapse, signal, prepared)
-            flat = OperandMap.apply(prepared, traced, weight, synapse.bias, gains, synapse, self.adds)
+            flat = OperandMap.apply(prepared, traced, weight, synapse.bias, gains, self.mapped(synapse), self.adds)
         return flat.view(*signal.shape[: signal.dim() - len(synapse.source)], *synapse.shape)
+
+    def mapped(self, synapse: Synapse) -> Any:
+        """What maps for a synapse and takes the errors back through it: the synapse itself."""
+        return synapse
 
     def _map_events(self, synapse: Synapse, prepared: Tensor, weight: Tensor, gains: Tensor | None) -> Tensor:
         """Sparse data: their trace is not sparse, so the trace is moved to the other factor of the gradient."""
@@ -216,7 +239,10 @@ class TraceWalk(Walk):
         # Of the same shape as where the product is dense: the next piece may not be sparse.
         now = torch.tensordot(keep, prepared.view(self.length, *past.shape), 1)
         self.heard[synapse] = lam**self.length * past + now
-        return traced_sparse_linear(prepared.flatten(1), weight, synapse.bias, Traced(lam, past.flatten(1), gains))
+        flat = traced_sparse_linear(prepared.flatten(1), weight, synapse.bias, Traced(lam, past.flatten(1), gains))
+        if synapse.observer is not None:
+            synapse.observe_backward(flat, leaky_sum(prepared.view(self.length, *past.shape), lam, past).flatten(0, 1))
+        return flat
 
     def _trace(self, synapse: Synapse, signal: Tensor) -> Tensor:
         """The trace of a signal: known from the neurons that sent it, or followed here."""

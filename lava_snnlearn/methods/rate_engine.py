@@ -97,7 +97,7 @@ class RateWalk(Walk):
     def normalise(self, population: Neurons, current: Tensor) -> Tensor:
         """As in Walk; means over time of each step's mean and reciprocal deviation are kept."""
         norm = population.batch_norm
-        if norm is not None and self.network.training:
+        if norm is not None and norm.training:
             assert isinstance(population, nn.Module)
             pieces = [current.flatten(0, 1)] if population.norm_name == "bn_time" else list(current.unbind(0))
             share = self.length / self.steps / len(pieces)
@@ -137,7 +137,7 @@ class _RatePass:
         norm = population.batch_norm
         if norm is None:
             return current
-        if not self.walk.network.training:
+        if not norm.training:
             return norm(current)
         assert isinstance(population, nn.Module)
         return _straight_through(norm, current[0], *self.walk.statistics[population]).unsqueeze(0)

@@ -107,7 +107,8 @@ class Network(Classifier):
     @property
     def needs_all_steps(self) -> bool:
         """Whether a norm takes its statistics over the whole sequence, as batch norm over time does in training."""
-        return self.training and any(population.norm_name == "bn_time" for population in self.populations)
+        norms = [population.batch_norm for population in self.populations if population.norm_name == "bn_time"]
+        return any(norm.training for norm in norms)
 
     @property
     def longest_piece(self) -> int:

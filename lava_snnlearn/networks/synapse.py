@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -79,9 +80,16 @@ class Synapse(nn.Module):
         input_gain: factor on the input.
         bias: whether a bias is added.
 
+    Attributes:
+        observer: None, or called whenever a gradient of the weight is made, with its two factors: the presynaptic operand
+            [M, *pooled source] (spikes, traces or rates, as the method has it) and the gradient of the output [M, *shape]. It
+            may change the weight's ``.grad``, to which the gradient is added afterwards.
+
     Raises:
         ValueError: sizes that do not fit, standardisation with one input. TypeError: sizes that are not whole.
     """
+
+    observer: Callable[[Tensor, Tensor], None] | None = None
 
     def __init__(
         self,
@@ -165,13 +173,29 @@ class Synapse(nn.Module):
         """The linear map of :meth:`prepare`'s output with this weight and bias: [M, *shape]."""
         geometry = self.geometry
         if geometry is None:
-            return F.linear(prepared.flatten(1), weight, bias)
-        if geometry.transposed:
-            return F.conv_transpose2d(prepared, weight, bias, geometry.stride, geometry.padding, geometry.stride - 1)
-        return F.conv2d(prepared, weight, bias, geometry.stride, geometry.padding)
+            out = F.linear(prepared.flatten(1), weight, bias)
+        elif geometry.transposed:
+            out = F.conv_transpose2d(prepared, weight, bias, geometry.stride, geometry.padding, geometry.stride - 1)
+        else:
+            out = F.conv2d(prepared, weight, bias, geometry.stride, geometry.padding)
+        if weight.requires_grad:
+            self.observe_backward(out, prepared)
+        return out
+
+    def observe_backward(self, out: Tensor, operand: Tensor) -> None:
+        """Let the observer see the factors of a weight gradient that autograd makes for ``out`` by itself."""
+        observer = self.observer
+        if observer is not None and out.requires_grad:
+            kept = operand.detach()
+            out.register_hook(lambda grad: observer(kept, grad))
 
     def operand_gradient(self, prepared: Tensor, grad: Tensor) -> Tensor:
         """Gradient of the weight [shape of the weight] for the operand ``prepared`` and the output's gradient [M, *shape]."""
+        if self.observer is not None:
+            self.observer(prepared, grad)
+        return self._operand_gradient(prepared, grad)
+
+    def _operand_gradient(self, prepared: Tensor, grad: Tensor) -> Tensor:
         geometry = self.geometry
         if geometry is None:
             return grad.t() @ prepared.flatten(1)
@@ -181,12 +205,14 @@ class Synapse(nn.Module):
 
     def add_operand_gradient(self, leaf: Tensor, prepared: Tensor, grad: Tensor) -> None:
         """Add :meth:`operand_gradient` to ``leaf.grad``; a dense product adds by itself, without memory of its own."""
+        if self.observer is not None:
+            self.observer(prepared, grad)
         if leaf.grad is None:
-            leaf.grad = self.operand_gradient(prepared, grad)
+            leaf.grad = self._operand_gradient(prepared, grad)
         elif self.geometry is None:
             leaf.grad.addmm_(grad.t(), prepared.flatten(1))
         else:
-            leaf.grad += self.operand_gradient(prepared, grad)
+            leaf.grad += self._operand_gradient(prepared, grad)
 
     def input_gradient(self, like: Tensor, weight: Tensor, grad: Tensor) -> Tensor:
         """Gradient of :meth:`map`'s input, of the shape of ``like``."""

@@ -89,6 +89,10 @@ class Walk:
         self.elapsed += length
         return outputs if len(outputs) == length else outputs.expand(length, *outputs.shape[1:])
 
+    def backward(self, loss: Tensor) -> None:
+        """Fill gradients from the loss of the piece just walked over."""
+        loss.backward()
+
     def length_of_piece(self, chunk: int | None, size: int = PIECE) -> int:
         """``chunk``; where it is None, as many steps as hold about ``size`` potentials. The same in all processes of a
         group.
@@ -234,6 +238,7 @@ class Walk:
         prepared = synapse.prepare(signal)
         if signal is self.data and self.has_events(synapse, prepared):
             flat = sparse_linear(prepared.flatten(1), weight, synapse.bias)
+            synapse.observe_backward(flat, prepared)
         elif self.gradient == "instant" and torch.is_grad_enabled():
             flat = OperandMap.apply(prepared, prepared.detach(), weight, synapse.bias, None, synapse, self.adds)
         else:

@@ -1,6 +1,7 @@
 """Learning on the chip: training in the chip's own integers, simulated here bit by bit."""
 
-from lava_snnlearn.on_chip import spide
+from lava_snnlearn.on_chip import local, spide
+from lava_snnlearn.on_chip.continual import OnChipTaskTrainer
 from lava_snnlearn.on_chip.trainer import OnChipTrainer
 
-__all__ = ["OnChipTrainer", "spide"]
+__all__ = ["OnChipTaskTrainer", "OnChipTrainer", "local", "spide"]

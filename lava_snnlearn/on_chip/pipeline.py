@@ -3,52 +3,83 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lava_snnlearn.checks import at_least, known_name
-from lava_snnlearn.citations import citation
+from lava_snnlearn.continual.results import Results
 from lava_snnlearn.data import DATASETS, EVENT_DATASETS, Dataset, load
-from lava_snnlearn.files import write_text
+from lava_snnlearn.data.tasks import permuted
 from lava_snnlearn.fixed_point.emulator import emulate
 from lava_snnlearn.fixed_point.graph import FixedNetwork
-from lava_snnlearn.fixed_point.table import advice, connection_rows, population_rows
-from lava_snnlearn.fixed_point.trace import Trace
-from lava_snnlearn.on_chip.spide import OnChipSettings, OnChipState, infer, to_fixed_network, train_sample
+from lava_snnlearn.on_chip import learners
+from lava_snnlearn.on_chip.continual import OnChipTaskTrainer, default_rows
+from lava_snnlearn.on_chip.local import LocalSettings
+from lava_snnlearn.on_chip.spide import OnChipSettings
 from lava_snnlearn.on_chip.trainer import OnChipTrainer
-from lava_snnlearn.pipeline import FEEDBACK_LAYERS, PICTURED, ROWS, Layers, Stages, counts, verified
+from lava_snnlearn.pipeline import FEEDBACK_LAYERS, ROWS, Layers, Stages, counts
 from lava_snnlearn.training import History
 from lava_snnlearn.verification import Report, verify
 
 if TYPE_CHECKING:
-    from lava_snnlearn.lava_backend.spide import LearningReport
-    from lava_snnlearn.report import Figures
+    from lava_snnlearn.lava_backend.learning_report import LearningReport
 
+LOCAL_LAYERS: dict[str, Layers] = {"digits": (128,)}
 DEFAULT_EPOCHS = {"digits": 10}
-OPTIONS = tuple(
-    field.name for field in dataclasses.fields(OnChipSettings) if field.name not in ("sizes", "steps", "seed", "masks")
-)
-"""Options of OnChipSettings that ``options`` can set; the others have settings of their own, or are no plain values."""
+TASKS = 2
+"""Tasks of HLOP, if nothing else is said."""
+
+
+class Rule(NamedTuple):
+    """A method that learns on the chip: the class of its settings, those of them that it needs, and the defaults that it has of
+    its own."""
+
+    settings: type[OnChipSettings] | type[LocalSettings]
+    needs: Mapping[str, Any] = {}
+    defaults: Mapping[str, Any] = {}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Settings that ``options`` can set, and their defaults; the others have settings of their own, or are no plain
+        values."""
+        taken = {"sizes", "steps", "seed", "masks", *self.needs}
+        plain = {field.name: field.default for field in dataclasses.fields(self.settings) if field.name not in taken}
+        return plain | dict(self.defaults)
+
+
+RULES: dict[str, Rule] = {
+    "dfa": Rule(LocalSettings, needs={"feedback": "fixed"}),
+    # Weights of 8 bits move by their rounding in all directions, protected ones too.
+    "hlop": Rule(LocalSettings, defaults={"memory": "shadow", "rows": None}),
+    "opzo": Rule(LocalSettings, needs={"feedback": "learned"}),
+    "ottt": Rule(LocalSettings, needs={"feedback": "transport"}),
+    "spide": Rule(OnChipSettings),
+}
+"""The methods that learn on the chip."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to run; None takes the default of the data set or of OnChipSettings.
+    """What to run; None takes the default of the method or the data set.
 
-    ``layers`` are sizes of dense hidden layers, the last of which feeds back to the first. ``steps`` is T_F,
-    ``learning_rate`` eta. ``options`` go to OnChipSettings, e.g. {"error": "mse"}; with "gain_bits" among them the gain is not
-    chosen automatically. ``replay_samples``: training samples of the beginning that Lava learns again.
+    ``method`` is one of :data:`RULES`. ``layers`` are sizes of dense hidden layers (of SPIDE, the last one feeds back to the
+    first). ``steps`` is T (T_F), ``learning_rate`` eta. ``options`` go to OnChipSettings or LocalSettings, e.g. {"error":
+    "mse"}; of SPIDE, with "gain_bits" among them the gain is not chosen automatically; of HLOP, "rows" are those of
+    OnChipTaskTrainer. ``tasks``: more than one is continual learning of so many permutations of the features (HLOP: 2, all
+    others 1; OTTT, DFA and OPZO are then the sequential baseline). ``replay_samples``: training samples of the beginning, of
+    each task, that Lava learns again.
     """
 
     data: str = "digits"
+    method: str = "spide"
     options: tuple[tuple[str, Any], ...] = ()
     layers: Layers | None = None
+    tasks: int | None = None
     epochs: int | None = None
     steps: int | None = None
     learning_rate: float | None = None
@@ -58,6 +89,7 @@ class Settings:
     replay_samples: int = 10
 
     def __post_init__(self) -> None:
+        known_name("method on chip", self.method, RULES)
         if known_name("data set", self.data, [*DATASETS, *EVENT_DATASETS]) in EVENT_DATASETS:
             raise ValueError(
                 f"data {self.data!r} are events; learning on the chip is shown static images: give digits or mnist"
@@ -65,54 +97,110 @@ class Settings:
         if isinstance(self.layers, str):
             raise ValueError(f"layers {self.layers!r}: what learns on the chip has dense layers; give sizes, e.g. 100")
         for key, _ in self.options:
-            known_name("option of spide on chip", key, OPTIONS)
+            known_name(f"option of {self.method} on chip", key, self.rule.options)
         if self.learning_rate is not None and "eta" in dict(self.options):
             raise ValueError("learning_rate and the option eta are the same; give one of them")
         for name in ("verify_samples", "replay_samples"):
             at_least(1, name, getattr(self, name))
+        tasks = at_least(1, "tasks", TASKS if self.tasks is None else self.tasks)
+        if self.method == "hlop" and tasks == 1:
+            raise ValueError("tasks is 1; hlop protects what earlier tasks taught: give at least 2, or the method ottt")
+        if self.method == "spide" and self.tasks is not None and tasks > 1:
+            raise ValueError(f"tasks is {tasks}; spide on chip learns one task, ottt, dfa, opzo and hlop learn several")
+
+    @property
+    def rule(self) -> Rule:
+        """The method."""
+        return RULES[self.method]
 
     def completed(self) -> Settings:
-        """With the defaults of the data set filled in, so that a report shows what was run."""
+        """With the defaults of method and data set filled in, so that a report shows what was run."""
         changes: dict[str, Any] = {}
         if self.layers is None:
-            changes["layers"] = FEEDBACK_LAYERS.get(self.data, ROWS)
+            known = FEEDBACK_LAYERS if self.method == "spide" else LOCAL_LAYERS
+            changes["layers"] = known.get(self.data, ROWS)
         if self.epochs is None:
             changes["epochs"] = DEFAULT_EPOCHS.get(self.data, 2)
+        if self.tasks is None:
+            changes["tasks"] = TASKS if self.method == "hlop" else 1
         return dataclasses.replace(self, **changes)
 
-    def network(self, data: Dataset) -> OnChipSettings:
+    def network(self, data: Dataset) -> learners.Settings:
         """The network that learns."""
-        options = dict(self.options)
+        options = dict(self.rule.needs) | dict(self.rule.defaults) | dict(self.options)
+        options.pop("rows", None)
         if self.steps is not None:
             options["steps"] = self.steps
         if self.learning_rate is not None:
             options["eta"] = self.learning_rate
         assert isinstance(self.layers, tuple)  # completed, and text was refused
-        return OnChipSettings(sizes=(data.features, *self.layers, data.classes), seed=self.seed, **options)
+        return self.rule.settings(sizes=(data.features, *self.layers, data.classes), seed=self.seed, **options)
+
+    def trainer(self, data: Dataset, folder: Path) -> OnChipTrainer | OnChipTaskTrainer:
+        """What trains the network; of completed settings."""
+        network = self.network(data)
+        assert self.epochs is not None
+        assert self.tasks is not None
+        if self.tasks == 1:
+            auto_gain = "gain_bits" not in dict(self.options)
+            return OnChipTrainer(network, data, epochs=self.epochs, auto_gain=auto_gain, run_dir=folder)
+        assert isinstance(network, LocalSettings)  # SPIDE was refused
+        rows = None
+        if self.method == "hlop":
+            rows = dict(self.options).get("rows") or default_rows(network, self.tasks)
+        tasks = permuted(data, self.tasks, seed=self.seed)
+        return OnChipTaskTrainer(network, tasks, rows=rows, epochs=self.epochs, run_dir=folder)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run gave. ``accuracy``: on the test set. ``disagreements``: test samples that simulator and emulator answer
-    differently. ``verification``: of inference, ``replay``: of learning on Lava."""
+    """What a run gave.
+
+    Attributes:
+        folder, history, network: where its files are, its epochs, and what was learnt.
+        accuracy: on the test set, of several tasks on those of all.
+        tasks: of several tasks, how well each is done after each.
+        disagreements: test samples that simulator and emulator answer differently.
+        verification: of inference. replays: of learning on Lava, one a task.
+        seconds: of each stage.
+    """
 
     folder: Path
     history: History
     network: FixedNetwork
     accuracy: float
+    tasks: Results | None
     disagreements: int
     verification: Report
-    replay: LearningReport
+    replays: tuple[LearningReport, ...]
     seconds: dict[str, float]
+
+    @property
+    def replayed(self) -> bool:
+        """Whether Lava learnt the same."""
+        return all(replay.ok for replay in self.replays)
 
     @property
     def ok(self) -> bool:
         """Whether everything compared was equal."""
-        return self.verification.ok and self.replay.ok and not self.disagreements
+        return self.verification.ok and self.replayed and not self.disagreements
+
+    @cached_property
+    def compared(self) -> dict[str, tuple[int, int]]:
+        """(values compared, mismatches) of all replays, by quantity."""
+        names = self.replays[0].compared
+        return {
+            name: (sum(r.compared[name] for r in self.replays), sum(r.mismatches[name] for r in self.replays)) for name in names
+        }
 
     def rows(self) -> list[list[str]]:
         """The accuracy on the test set, as text cells."""
-        return [["learnt on the chip (integers)", f"{self.accuracy:.4f}"]]
+        if self.tasks is None:
+            return [["learnt on the chip (integers)", f"{self.accuracy:.4f}"]]
+        return [
+            ["learnt on the chip (integers), mean of the tasks", f"{self.tasks.acc:.4f}"],
+            ["what earlier tasks gained since (BWT)", f"{self.tasks.bwt:+.4f}"],
+        ]
 
 
 def run(
@@ -122,31 +210,35 @@ def run(
 
     Args:
         settings: what to run.
-        folder: gets config.json, metrics.csv, checkpoint.h5, weights.h5 (an OnChipState), network.h5, summary.json, report.html
-            and PNGs.
+        folder: gets config.json, metrics.csv (of several tasks: a folder of each, matrix.csv, results.json), checkpoint.h5,
+            weights.h5 (an OnChipState or LocalState), network.h5, summary.json, report.html and PNGs.
         resume: continue an earlier run in this folder; overwrite: start anew there.
         tell: called with a line of text at each stage.
 
     Raises:
         FileExistsError, OSError, ValueError, LavaRunError: as in OnChipTrainer, verify and verify_learning.
     """
+    from lava_snnlearn.on_chip.report import write
+
     stages = Stages(tell)
     settings = settings.completed()
     data = load(settings.data, scale="unit", train_size=settings.train_size)
-    assert settings.epochs is not None  # completed
-    trainer = OnChipTrainer(
-        settings.network(data),
-        data,
-        epochs=settings.epochs,
-        auto_gain="gain_bits" not in dict(settings.options),
-        run_dir=folder,
-    )
-    stages.done("load", f"SPIDE on chip, {'-'.join(map(str, trainer.settings.sizes))}\n{counts(data)}")
-    history = trainer.resume() if resume else trainer.fit(overwrite=overwrite)
-    simulated = infer(trainer.state, data.test.x).predictions
+    trainer = settings.trainer(data, folder)
+    sizes = "-".join(map(str, trainer.settings.sizes))
+    stages.done("load", f"{settings.method.upper()} on chip, {sizes}{_of_tasks(settings)}\n{counts(data)}")
+    learnt = trainer.resume() if resume else trainer.fit(overwrite=overwrite)
+    lessons: tuple[OnChipTrainer, ...]
+    if isinstance(trainer, OnChipTaskTrainer):
+        # The network is asked for all tasks.
+        data, lessons, history = trainer.tasks.joined(), trainer.lessons, trainer.history
+    else:
+        lessons, history = (trainer,), trainer.history
+    learner = learners.learner_of(trainer.settings)
+    simulated = learner.infer(trainer.state, data.test.x).predictions
     accuracy = float((simulated == data.test.y).mean())
-    stages.done("train", f"learnt {settings.epochs} epochs on the chip: test accuracy {accuracy:.4f} (integers)")
-    chip = to_fixed_network(trainer.state)
+    told = f"learnt {settings.epochs} epochs{_of_tasks(settings)} on the chip: test accuracy {accuracy:.4f} (integers)"
+    stages.done("train", told)
+    chip = learner.to_fixed_network(trainer.state)
     chip.save(folder / "network.h5")
     answer = emulate(chip, data.test.x, record="outputs")
     disagreements = int((answer.predictions != simulated).sum())
@@ -156,121 +248,24 @@ def run(
         f"emulated: {disagreements} of {len(simulated)} test samples answered otherwise than by the simulator, "
         f"{clipped} membranes clipped",
     )
-    proof = verify(chip, data.test.x[: settings.verify_samples])
+    proof = verify(chip, data.test.x[np.linspace(0, len(data.test), settings.verify_samples, endpoint=False, dtype=int)])
     stages.done("verify", str(proof))
-    replay = _replay(trainer, settings.replay_samples)
-    stages.done("replay", str(replay))
-    summary = Summary(folder, history, chip, accuracy, disagreements, proof, replay, stages.seconds)
-    _write(settings, trainer, summary, answer)
+    replays = tuple(_replay(lesson, settings.replay_samples) for lesson in lessons)
+    stages.done("replay", "\n".join(map(str, replays)))
+    tasks = learnt if isinstance(learnt, Results) else None
+    summary = Summary(folder, history, chip, accuracy, tasks, disagreements, proof, replays, stages.seconds)
+    write(settings, summary, data, lessons, trainer.state, trainer.config(), answer)
     stages.done("report", f"report: {folder / 'report.html'}")
     return summary
 
 
-def backward_spikes(state: OnChipState, x: NDArray[Any], label: int) -> tuple[NDArray[np.int8], ...]:
-    """The ternary spikes of one sample's backward phase: int8 [T_B, n_l] of -1, 0, 1 for each hidden layer.
-
-    Args:
-        state: the network. x: data [features]. label: its class.
-    """
-    # A phase of t steps is the beginning of one of t + 1, so spikes are the differences of the sums.
-    sums = []
-    for steps in range(1, state.settings.backward_steps + 1):
-        shorter = dataclasses.replace(state.settings, backward_steps=steps, eta=0.0)
-        _, record = train_sample(dataclasses.replace(state, settings=shorter, eta=0.0), x, label)
-        sums.append(record.backward)
-    return tuple(
-        np.diff(np.stack(layer), axis=0, prepend=np.zeros((1, layer[0].size), np.int32)).astype(np.int8)
-        for layer in zip(*sums, strict=True)
-    )
+def _of_tasks(settings: Settings) -> str:
+    return f", each of {settings.tasks} tasks" if settings.tasks != 1 else ""
 
 
-def _replay(trainer: OnChipTrainer, samples: int) -> LearningReport:
-    """Lava learns the run's first samples again."""
-    from lava_snnlearn.lava_backend.spide import verify_learning
-
+def _replay(lesson: OnChipTrainer, samples: int) -> LearningReport:
+    """Lava learns the first samples of a training again."""
     # Later ones have met the host.
-    first = trainer.data.train.take(trainer.order(0)[: min(samples, trainer.host_samples)])
-    return verify_learning(trainer.beginning(), first.x, first.y)
-
-
-def _write(settings: Settings, trainer: OnChipTrainer, summary: Summary, answer: Trace) -> None:
-    from lava_snnlearn.report import activity, verdict, write_report
-
-    proof, replay, data, state = summary.verification, summary.replay, trainer.data, trainer.state
-    trace = emulate(summary.network, data.test.x[:PICTURED])
-    last = summary.history.epochs[-1]
-    results = {
-        "fixed_accuracy": summary.accuracy,
-        "disagreements": summary.disagreements,
-        "saturated": dict(answer.saturated),
-        "spike_rates": trace.spike_rates(),
-        "best_epoch": summary.history.best_epoch,
-        "gain": 2.0**state.settings.gain_bits,
-        "diagnostics": last.diagnostics,
-        **verified(proof),
-        "replayed": replay.ok,
-        "replayed_samples": replay.samples,
-        "replayed_values": dict(replay.compared),
-        "replay_mismatches": dict(replay.mismatches),
-        "seconds": summary.seconds,
-    }
-    shown = {"method": "spide", "on_chip": True} | dataclasses.asdict(settings) | {"options": dict(settings.options)}
-    content = {"settings": shown, "network": trainer.config(), "results": results}
-    write_text(summary.folder / "summary.json", json.dumps(content, indent=2) + "\n")
-    total = sum(replay.compared.values())
-    learnt = f"Learning replayed on Lava: {replay.samples} samples, {total} counts, masks, sums and weights, "
-    agreed = "" if not summary.disagreements else f" {summary.disagreements} test samples answered otherwise by the emulator."
-    write_report(
-        summary.folder,
-        title=f"SPIDE on chip, {data.name}",
-        verdict=f"{verdict(proof)} {learnt}{'0 mismatches.' if replay.ok else 'NOT equal, see below.'}{agreed}",
-        ok=summary.ok,
-        tables={
-            "Result": [
-                ["", "test accuracy"],
-                *summary.rows(),
-                *activity(trace, answer),
-                ["gain of the injected gradient", f"{results['gain']:g}"],
-                *([name, f"{value:.4g}"] for name, value in last.diagnostics.items() if name != "gain"),
-            ],
-            "Replay of learning": [
-                ["compared after each sample", "values", "mismatches"],
-                *([name, str(count), str(replay.mismatches[name])] for name, count in replay.compared.items()),
-            ],
-            "Populations": population_rows(summary.network),
-            "Connections": connection_rows(summary.network),
-        },
-        figures=_figures(trainer, summary, answer, trace),
-        text={
-            "Replay": str(replay),
-            "Verification": str(proof),
-            "Resources": "\n".join([*advice(summary.network), *summary.network.notes]),
-            "Settings": "\n".join(f"{key} = {value}" for key, value in (shown | trainer.config()).items()),
-            "Please cite": citation("spide"),
-        },
-    )
-
-
-def _figures(trainer: OnChipTrainer, summary: Summary, answer: Trace, trace: Trace) -> Figures:
-    from lava_snnlearn.report import inference_figures, ternary_raster, training_figures, weight_pictures
-
-    settings, before = trainer.settings, trainer.beginning()
-    index = int(trainer.order(0)[0])
-    sample, label = trainer.data.train.x[index], int(trainer.data.train.y[index])
-    names = [f"backward {layer}" for layer in range(1, settings.layers + 1)]
-    starts = {name: settings.error_step + settings.layers - layer for layer, name in enumerate(names)}
-    spikes = dict(zip(names, backward_spikes(before, sample, label), strict=True))
-    return (
-        training_figures(summary.history.epochs)
-        | inference_figures(summary.network, trainer.data, answer, trace)
-        | {
-            "Backward spikes": (
-                ternary_raster(spikes, starts),
-                "All ternary spikes of the first training sample, before anything was learnt; their sums are the error signal.",
-            ),
-            "Weights": (
-                weight_pictures(before.weights(), trainer.state.weights()),
-                "F: input (last column: bias), W: layer to layer, R: feedback, C: readout; as spikes see them, in real units.",
-            ),
-        }
-    )
+    first = lesson.data.train.take(lesson.order(0)[: min(samples, lesson.host_samples)])
+    report: LearningReport = lesson.learner.verify_learning(lesson.beginning(), first.x, first.y)
+    return report

@@ -10,6 +10,7 @@ from lava_snnlearn.report.plots import (
     raster,
     rates,
     states,
+    task_accuracies,
     ternary_raster,
     weight_pictures,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "raster",
     "rates",
     "states",
+    "task_accuracies",
     "ternary_raster",
     "training_figures",
     "verdict",

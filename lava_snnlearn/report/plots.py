@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from lava_snnlearn.continual.results import Results
 from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_UNIT
 from lava_snnlearn.fixed_point.graph import FixedNetwork
 from lava_snnlearn.fixed_point.trace import Trace
@@ -98,6 +99,24 @@ def confusion_matrix(labels: NDArray[np.int64], predictions: NDArray[np.int64], 
     axes.set_xticks(range(classes))
     axes.set_yticks(range(classes))
     _tidy(axes, "confusion matrix (fixed point, test set)", "predicted", "true")
+    return figure
+
+
+def task_accuracies(results: Results) -> Figure:
+    """The accuracies of continual learning in per cent: a row after each task, a column a task; ACC and BWT in the title."""
+    values = results.accuracies
+    count = len(values)
+    figure = Figure(figsize=(max(3.8, 1.2 + 0.5 * count), max(3.2, 0.9 + 0.45 * count)), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(np.ma.masked_invalid(values), cmap="Blues", vmin=0, vmax=1)
+    for row, column in zip(*np.tril_indices(count), strict=True):
+        dark = values[row, column] > 0.5
+        text = f"{100 * values[row, column]:.1f}"
+        axes.text(column, row, text, ha="center", va="center", fontsize=7, color="white" if dark else "black")
+    axes.set_xticks(range(count))
+    axes.set_yticks(range(count))
+    transfer = "" if math.isnan(results.bwt) else f", BWT {100 * results.bwt:+.1f} %"
+    _tidy(axes, f"ACC {100 * results.acc:.1f} %{transfer}", "accuracy on task", "after task")
     return figure
 
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-import numpy as np
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess, LogConfig
 from lava.magma.core.process.variable import Var
 
-from lava_snnlearn.checks import at_least, known_name, real_number, whole_number, within
-from lava_snnlearn.fixed_point.plasticity import ERRORS, softmax_table
-from lava_snnlearn.processes.parameters import plain_var
+from lava_snnlearn.checks import at_least
+from lava_snnlearn.processes.parameters import ranged, single_var
+from lava_snnlearn.processes.readout import classes_of, error_vars
 
 if TYPE_CHECKING:
     from lava_snnlearn.testing.processes import ProcessCase
 
-SHIFT_MAX = 30
 PERIOD_MAX = (1 << 31) - 1
 
 
@@ -73,24 +70,16 @@ class ErrorStage(AbstractProcess):
         name: str | None = None,
         log_config: LogConfig | None = None,
     ) -> None:
-        known_name("kind", kind, ERRORS)
-        shape = (_classes(shape),)
+        shape = classes_of("ErrorStage", shape)
         phase = at_least(0, "ErrorStage: error_phase", error_phase)
-        period = whole_number("ErrorStage: reset_interval", reset_interval)
-        within("ErrorStage: reset_interval", period, phase + 1, PERIOD_MAX, f"The error_phase, {phase}, has to lie in it.")
-        whole_number("ErrorStage: shift", shift)
-        within("ErrorStage: shift", shift, 0, SHIFT_MAX, "Choose another scale of the readout's weights.")
-        real_number("ErrorStage: table_step", table_step)
-        if not 0 < table_step < math.inf:
-            raise ValueError(f"ErrorStage: table_step is {table_step}; it must be more than 0 and finite, e.g. 1/16")
+        inside = f"The error_phase, {phase}, has to lie in it."
+        period = ranged("ErrorStage", "reset_interval", reset_interval, phase + 1, PERIOD_MAX, inside)
+        own = error_vars("ErrorStage", kind, shift, table_step)
         super().__init__(shape=shape, kind=kind, name=name, log_config=log_config)
         self.a_in, self.y_in, self.e_out = InPort(shape=shape), InPort(shape=shape), OutPort(shape=shape)
         self.z, self.e, self.target = (Var(shape=shape, init=0) for _ in range(3))
-        self.table = plain_var(softmax_table(table_step))
-        self.table_step = plain_var(np.array([float(table_step)]))
-        self.shift = plain_var(np.array([shift]))
-        self.error_phase = plain_var(np.array([phase]))
-        self.reset_interval = plain_var(np.array([period]))
+        self.table, self.table_step, self.shift = own["table"], own["table_step"], own["shift"]
+        self.error_phase, self.reset_interval = single_var(phase), single_var(period)
 
     @classmethod
     def conformance_case(cls) -> ProcessCase:
@@ -98,9 +87,3 @@ class ErrorStage(AbstractProcess):
         from lava_snnlearn.testing.cases.error_stage import case
 
         return case()
-
-
-def _classes(shape: tuple[int]) -> int:
-    if len(shape) != 1:
-        raise ValueError(f"ErrorStage: shape is {shape}; it must be (classes,), the number of classes alone")
-    return at_least(1, "ErrorStage: the number of classes in shape", shape[0])

@@ -10,19 +10,12 @@ from lava.magma.core.process.process import AbstractProcess, LogConfig
 from lava.magma.core.process.variable import Var
 from numpy.typing import ArrayLike, NDArray
 
-from lava_snnlearn.checks import known_name, whole_number, within
-from lava_snnlearn.fixed_point import limits
-from lava_snnlearn.fixed_point.plasticity import MULTIPLIER_MAX, RULES, SHADOW_MAX, SHIFT_MAX
-from lava_snnlearn.processes.parameters import plain_var
+from lava_snnlearn.processes.parameters import PERIOD_MAX, ranged, single_var
+from lava_snnlearn.processes.plastic import plastic_constants, plastic_memory
 from lava_snnlearn.processes.recorder.process import SharedRecord
 
 if TYPE_CHECKING:
     from lava_snnlearn.testing.processes import ProcessCase
-
-BACK_EXPONENT_MIN, BACK_EXPONENT_MAX = -40, 31
-PERIOD_MAX = 1 << 16
-"""With signals of 8 bits the counts of so many steps have 24 bits, and multiplier * post * pre stays below 2**63."""
-_SEED_MAX = (1 << 62) - 1
 
 
 class SpideSynapse(AbstractProcess):
@@ -94,14 +87,22 @@ class SpideSynapse(AbstractProcess):
         name: str | None = None,
         log_config: LogConfig | None = None,
     ) -> None:
-        known_name("rule", rule, RULES)
-        weights = _memory(memory, rule)
+        weights = plastic_memory("SpideSynapse", memory, rule)
         exists = _mask(mask, weights.shape)
-        phase = _ranged("learn_phase", learn_phase, 0, PERIOD_MAX - 1, f"A sample has at most {PERIOD_MAX} steps.")
-        period = _ranged(
-            "reset_interval", reset_interval, phase + 1, PERIOD_MAX, f"The phase of the update, {phase}, has to lie in it."
+        constants = plastic_constants(
+            "SpideSynapse",
+            {
+                "exponent": exponent,
+                "back_exponent": back_exponent,
+                "multiplier": multiplier,
+                "shift": shift,
+                "seed": seed,
+                "sample": sample,
+                "learn_phase": learn_phase,
+                "reset_interval": reset_interval,
+            },
         )
-        kept = _ranged("records", records, 0, PERIOD_MAX, "It counts updates.")
+        kept = ranged("SpideSynapse", "records", records, 0, PERIOD_MAX, "It counts updates.")
         self._memories, self._views = SharedRecord(kept, weights.shape), SharedRecord(kept, weights.shape)
         super().__init__(rule=rule, mask=exists, memories=self._memories, views=self._views, name=name, log_config=log_config)
         n_out, n_in = weights.shape
@@ -111,15 +112,8 @@ class SpideSynapse(AbstractProcess):
         self.view = Var(shape=weights.shape, init=0)
         self.pre, self.post = Var(shape=(n_in,), init=0), Var(shape=(n_out,), init=0)
         self.a_buffer, self.b_buffer = Var(shape=(n_out,), init=0), Var(shape=(n_in,), init=0)
-        scale = "Move factors of two to the neurons' scale."
-        rate = f"The learning rate is multiplier / 2**shift, of 0..{MULTIPLIER_MAX} and 0..{SHIFT_MAX}: scale the two together."
-        self.exponent = _single(_ranged("exponent", exponent, limits.EXPONENT_MIN, limits.EXPONENT_MAX, scale))
-        self.back_exponent = _single(_ranged("back_exponent", back_exponent, BACK_EXPONENT_MIN, BACK_EXPONENT_MAX, scale))
-        self.multiplier = _single(_ranged("multiplier", multiplier, 0, MULTIPLIER_MAX, rate))
-        self.shift = _single(_ranged("shift", shift, 0, SHIFT_MAX, rate))
-        self.seed = _single(_ranged("seed", seed, 0, _SEED_MAX, "Any number of this range will do."))
-        self.sample = _single(_ranged("sample", sample, 0, _SEED_MAX, "It counts updates from 0."))
-        self.learn_phase, self.reset_interval = _single(phase), _single(period)
+        for constant, value in constants.items():
+            setattr(self, constant, single_var(value))
 
     @property
     def learned(self) -> tuple[NDArray, NDArray]:
@@ -132,42 +126,6 @@ class SpideSynapse(AbstractProcess):
         from lava_snnlearn.testing.cases.spide_synapse import case
 
         return case()
-
-
-def _single(value: int) -> Var:
-    return plain_var(np.array([value]))
-
-
-def _ranged(name: str, value: int, low: int, high: int, remedy: str) -> int:
-    number = whole_number(f"SpideSynapse: {name}", value)
-    within(f"SpideSynapse: {name}", number, low, high, remedy)
-    return number
-
-
-def _memory(memory: ArrayLike, rule: str) -> NDArray[np.int64]:
-    weights = np.asarray(memory)
-    if weights.dtype.kind not in "iu":
-        raise TypeError(
-            f"SpideSynapse: memory is of type {weights.dtype}. Give integers [n_out, n_in]: quantise weights first."
-        )
-    if weights.ndim != 2 or weights.size == 0:
-        raise ValueError(f"SpideSynapse: memory has shape {weights.shape}. Give [n_out, n_in], at least one of each.")
-    if rule == "shadow":
-        within("SpideSynapse: memory", weights, -SHADOW_MAX, SHADOW_MAX, "Shadows have 16 bits: choose a larger exponent.")
-    else:
-        within(
-            "SpideSynapse: memory",
-            weights,
-            limits.WEIGHT_MIN,
-            limits.WEIGHT_MAX,
-            f"With rule {rule!r} weights have 8 bits: choose a larger exponent.",
-        )
-        if (weights % 2).any():
-            odd = int(weights[weights % 2 != 0][0])
-            raise ValueError(
-                f"SpideSynapse: memory holds {odd}; 8-bit weights of mixed sign are even. Round them to even ones."
-            )
-    return weights.astype(np.int64)
 
 
 def _mask(mask: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:

@@ -19,7 +19,7 @@ import pytest
 
 import lava_snnlearn as snn
 from lava_snnlearn.lava_backend import spide as lava_spide
-from lava_snnlearn.on_chip import pipeline, trainer
+from lava_snnlearn.on_chip import learners
 from lava_snnlearn.on_chip.spide import OnChipState, infer
 
 SMALL = ("--epochs", "2", "--train-size", "200", "--layers", "16", "--verify-samples", "2")
@@ -210,13 +210,13 @@ def test_a_mismatch_in_learning_is_exit_status_1_and_said_everywhere(
 
 
 def test_other_answers_than_the_simulator_are_exit_status_1(call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = pipeline.infer
+    spide = learners.SPIDE
 
     def wrong(state: OnChipState, x: Any) -> Any:
-        found = real(state, x)
+        found = spide.infer(state, x)
         return found._replace(predictions=np.concatenate([(found.predictions[:3] + 1) % 10, found.predictions[3:]]))
 
-    monkeypatch.setattr(pipeline, "infer", wrong)
+    monkeypatch.setattr(learners, "SPIDE", replace(spide, infer=wrong))
     result = call("run", *ON_CHIP, "--epochs", "1", "--runs-dir", tmp_path)
     assert result.code == 1, result
     assert "3 of 360 test samples answered otherwise" in result.out
@@ -226,8 +226,10 @@ def test_other_answers_than_the_simulator_are_exit_status_1(call: Any, tmp_path:
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        (["--method", "ide"], ["ide does not learn on the chip", "--method spide"]),
-        (["--method", "ottt"], ["ottt does not learn on the chip"]),
+        (["--method", "ide"], ["ide does not learn on the chip", "--method dfa, hlop, opzo, ottt, spide"]),
+        (["--method", "bptt"], ["bptt does not learn on the chip"]),
+        (["--update", "online"], ["--update cannot be set with --on-chip"]),
+        (["--tasks", "2"], ["spide on chip learns one task"]),
         (["--norm", "none"], ["--norm cannot be set with --on-chip"]),
         (["--leak", "0.1", "--input", "current", "--batch-size", "128"], ["--leak, --batch-size, --input cannot be set"]),
         (["--augment", "crop", "--threads", "1"], ["--augment, --threads cannot be set"]),
@@ -250,7 +252,7 @@ def test_other_answers_than_the_simulator_are_exit_status_1(call: Any, tmp_path:
 def test_what_does_not_apply_on_the_chip_is_refused_before_any_work(
     refused: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], parts: list[str]
 ) -> None:
-    monkeypatch.setattr(trainer, "train_epoch", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(learners, "SPIDE", replace(learners.SPIDE, train_epoch=lambda *_: pytest.fail("trained")))
     message = refused("run", "--method", "spide", "--on-chip", *options, "--runs-dir", tmp_path / "runs")
     for part in parts:
         assert part in message
@@ -265,6 +267,7 @@ def test_what_does_not_apply_on_the_chip_is_refused_before_any_work(
         (["--layers", "16C3", "--reset", "zero"], ["layers '16C3', reset 'zero': does not apply"]),
         (["--data", "nmnist"], ["data 'nmnist'", "static images"]),
         (["--replay-samples", "5"], ["--on-chip"]),
+        (["--tasks", "2"], ["--on-chip"]),
         (["--option", "arithmetic=exact"], ["unknown arithmetic 'exact'"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) and value[0].startswith("--") else "",
@@ -280,8 +283,7 @@ def test_what_an_energy_network_does_not_have_is_refused(
 
 def test_options_on_the_chip_are_listed(call: Any) -> None:
     listed = call("methods").out
-    assert "with --on-chip: " in listed
-    line = next(line for line in listed.splitlines() if "with --on-chip" in line)
+    (line,) = (line for line in listed.splitlines() if "with --on-chip: " in line and "backward_steps" in line)
     for part in ("backward_steps=100", "error=softmax", "memory=shadow", "eta=0.03"):
         assert part in line
     assert "sizes" not in line

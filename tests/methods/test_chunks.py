@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from lava_snnlearn.methods import BPTT, DSR, OTTT, SLTT, RateBP, online_engine
+from lava_snnlearn.methods import BPTT, DFA, DSR, FA, OPZO, OTTT, SLTT, RateBP, online_engine
 from lava_snnlearn.networks import conv_net, event_products, mlp, walk
 from lava_snnlearn.neurons import DSRLIF, backend
 from lava_snnlearn.testing.kinds import KINDS, samples, small_network
@@ -24,6 +24,12 @@ METHODS = {
     "sltt-k": SLTT(k=3),
     "ottt": OTTT(),
     "ottt official": OTTT.official(),
+    "dfa": DFA(),
+    "fa": FA(),
+    "fa, signs": FA(feedback="sign"),
+    "opzo": OPZO(bias_correction=False),
+    "opzo, noise in the current": OPZO(position="pre", noise="gaussian", antithetic=False),
+    "opzo, local": OPZO(local_learning=True, noise="sphere", bias_correction=False),
     "rate_bp": RateBP(),
     "dsr": DSR(),
     "dsr official": DSR(official=True),
@@ -64,6 +70,7 @@ def outcome(method, network, x, seed=5):
     """What a method leaves behind, from the same start."""
     state = {name: value.clone() for name, value in network.state_dict().items()}
     network.zero_grad()
+    network.memory = {}
     torch.manual_seed(seed)
     result = method.gradients(network, x, torch.arange(x.shape[-2]) % network.classes)
     grads = {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
@@ -239,6 +246,7 @@ EVENT_METHODS = {
     "ottt official": OTTT.official(),
     "ottt without the data's trace": OTTT(trace_first_layer=False, chunk=3),
     "ottt with plain biases": OTTT(trace_bias=False, chunk=3),
+    "opzo": OPZO(chunk=3),
     "rate_bp": RateBP(chunk=3),
 }
 

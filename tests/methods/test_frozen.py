@@ -5,11 +5,11 @@ import itertools
 import pytest
 import torch
 
-from lava_snnlearn.methods import BPTT, OTTT, SLTT
+from lava_snnlearn.methods import BPTT, DFA, FA, OTTT, SLTT
 from lava_snnlearn.networks.walk import OperandMap
 
 TRACES = [OTTT(update, *traces) for update in ("accumulate", "online") for traces in itertools.product((True, False), repeat=3)]
-METHODS = [BPTT(), BPTT(reduction="mean_logit"), SLTT(), SLTT(k=2), SLTT(k=2, rescale=True), *TRACES]
+METHODS = [BPTT(), BPTT(reduction="mean_logit"), SLTT(), SLTT(k=2), SLTT(k=2, rescale=True), DFA(), FA(), *TRACES]
 FROZEN = {
     "first layer": ("layers.0.",),
     "middle layer": ("layers.1.",),

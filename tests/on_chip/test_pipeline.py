@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lava_snnlearn.on_chip.pipeline import backward_spikes
+from lava_snnlearn.on_chip.report import backward_spikes
 from lava_snnlearn.on_chip.spide import OnChipSettings, OnChipState, initial, train_sample
 
 

@@ -15,6 +15,7 @@ from scipy.special import log_softmax
 from lava_snnlearn.data import Dataset, Split
 from lava_snnlearn.files import FileFormatError, read_tree, write_tree
 from lava_snnlearn.on_chip import trainer as module
+from lava_snnlearn.on_chip.learners import learner_of
 from lava_snnlearn.on_chip.spide import (
     OnChipSettings,
     OnChipState,
@@ -202,17 +203,17 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     settings = replace(SETTINGS, memory=memory)
     whole = make_trainer(tmp_path / "whole", settings)
     expected = whole.fit()
-    calls, real = 0, module.train_epoch
+    calls, real = 0, learner_of(settings)
 
     def train(*arguments: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls > pieces:
             raise Interrupted
-        return real(*arguments)
+        return real.train_epoch(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "train_epoch", train)
+        patch.setattr(module, "learner_of", lambda _: replace(real, train_epoch=train))
         with pytest.raises(Interrupted):
             make_trainer(tmp_path / "broken", settings).fit()
     if pieces:
@@ -230,7 +231,8 @@ def test_resuming_a_finished_run_learns_nothing_more(monkeypatch: pytest.MonkeyP
     trainer = make_trainer(tmp_path)
     history = trainer.fit()
     (tmp_path / "weights.h5").unlink()
-    monkeypatch.setattr(module, "train_epoch", lambda *_: pytest.fail("trained"))
+    idle = replace(learner_of(SETTINGS), train_epoch=lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(module, "learner_of", lambda _: idle)
     again = make_trainer(tmp_path)
     assert again.resume() == history
     assert_same_state(OnChipState.load(tmp_path / "weights.h5"), trainer.state)

@@ -11,9 +11,10 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from lava_snnlearn.continual import Results
 from lava_snnlearn.fixed_point.graph import FixedNetwork
 from lava_snnlearn.fixed_point.trace import Trace
-from lava_snnlearn.report import confusion_matrix, curves, membranes, raster, rates
+from lava_snnlearn.report import confusion_matrix, curves, membranes, raster, rates, task_accuracies
 from lava_snnlearn.training import EpochMetrics
 
 
@@ -180,3 +181,27 @@ def test_figures_are_unknown_to_pyplot(network: FixedNetwork, trace: Trace) -> N
     raster(network, trace)
     curves(epochs(2))
     assert pyplot.get_fignums() == before
+
+
+def test_task_accuracies_are_the_matrix() -> None:
+    results = Results.of_rows(("a", "b", "c"), [[0.9], [0.7, 0.8], [0.054, 0.6, 1.0]], [1.0, 1.0, 1.0])
+    figure = task_accuracies(results)
+    (axes,) = figure.axes
+    shown = {text.get_position(): text.get_text() for text in axes.texts}
+    assert shown == {(0, 0): "90.0", (0, 1): "70.0", (1, 1): "80.0", (0, 2): "5.4", (1, 2): "60.0", (2, 2): "100.0"}
+    colours = {text.get_text(): to_hex(text.get_color()) for text in axes.texts}
+    assert (colours["90.0"], colours["5.4"]) == ("#ffffff", "#000000")
+    picture = axes.images[0].get_array()
+    assert np.ma.getmaskarray(picture).tolist() == [[False, True, True], [False, False, True], [False, False, False]]
+    assert axes.get_title(loc="left") == "ACC 55.1 %, BWT -52.3 %"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("accuracy on task", "after task")
+    assert_readable(figure)
+
+
+@pytest.mark.parametrize("count", [1, 2, 20])
+def test_task_accuracies_of_few_and_many_tasks_can_be_read(count: int) -> None:
+    rows = [[0.5] * (index + 1) for index in range(count)]
+    figure = task_accuracies(Results.of_rows([str(index) for index in range(count)], rows, [0.0] * count))
+    assert len(figure.axes[0].texts) == count * (count + 1) // 2
+    assert ("BWT" in figure.axes[0].get_title(loc="left")) == (count > 1)
+    assert_readable(figure)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from lava_snnlearn.methods import BPTT, DSR, EP, IDE, METHODS, OTTT, SLTT, SPIDE, RateBP
+from lava_snnlearn.methods import BPTT, DFA, DSR, EP, FA, GPM, HLOP, IDE, METHODS, OPZO, OTTT, SLTT, SPIDE, RateBP
 from lava_snnlearn.methods.base import StepResult
 from lava_snnlearn.networks import Network
 from lava_snnlearn.testing import check_method, methods
@@ -24,11 +24,25 @@ SOUND = [
     OTTT(),
     OTTT(update="online"),
     OTTT.official(),
+    DFA(),
+    DFA(update="online"),
+    FA(),
+    FA(feedback="sign", update="online"),
+    OPZO(),
+    OPZO(update="online", antithetic=False, noise="gaussian"),
+    OPZO(position="pre", noise="sphere"),
+    OPZO(local_learning=True, intermediate=(1,), keep_alpha=False),
+    OPZO(estimator="single_point"),
     RateBP(),
     RateBP(grad_scale=0.25),
     DSR(),
     DSR(neuron="lif"),
     DSR(neuron="lif", official=True),
+    HLOP(),
+    HLOP(OTTT(update="online"), projection="input"),
+    HLOP(OPZO()),
+    GPM(),
+    GPM(RateBP()),
     EP(),
     IDE(),
     IDE(norm_limit=None, mask="rate"),

@@ -6,8 +6,10 @@ state = begin_task(state, [16, 40])                                    # HLOP: s
 for epoch in range(4):
     state, report = train_epoch(state, x, y, seed=epoch)
 classes = infer(state, x_test).predictions
+network = to_fixed_network(state)
 """
 
+from lava_snnlearn.on_chip.local.deploy import to_fixed_network
 from lava_snnlearn.on_chip.local.settings import FEEDBACKS, LocalSettings
 from lava_snnlearn.on_chip.local.simulator import (
     Diagnostics,
@@ -34,6 +36,7 @@ __all__ = [
     "from_weights",
     "infer",
     "initial",
+    "to_fixed_network",
     "train_epoch",
     "train_sample",
 ]

@@ -1,4 +1,4 @@
-"""The whole network that learns, phase by phase, compiled by numba: the loop around the kernels of ``fixed_point.local_learning``.
+"""The whole network that learns, phase by phase, compiled by numba: the loop around ``fixed_point.local_learning``.
 
 Arrays of all layers lie one after the other ("flat"). Connection c joins layer c (0: the input) to layer c + 1 (the last: the
 readout); hidden layer l = c + 1 and connection c have the same place in every tuple. Within a phase the order is that of the
@@ -23,16 +23,17 @@ Plan = namedtuple(
     " matrix_at signal_shift noise_seed"
     " rows old subspace_at turn_multiplier turn_shift",
 )
-"""Constants of a network: integers, tables, and from ``n_in`` on one int64 array each with an entry a connection (``matrix_at``,
-``signal_shift``, ``noise_seed``: a hidden layer). See ``LocalSettings.plan``."""
+"""Constants of a network: integers, tables, and from ``n_in`` on one int64 array each with an entry a connection
+(``matrix_at``, ``signal_shift``, ``noise_seed``: a hidden layer). See ``simulator.plan_of``."""
 
 Memory = namedtuple("Memory", "weights matrices means subspaces velocities sums")
 """What changes by learning, flat: weights int16, matrices int32, means int32 [layers, classes], subspaces int16, velocities
 int32, sums int64."""
 
-Record = namedtuple("Record", "spikes factors signals outputs weights matrices subspaces")
-"""What happened: spikes int8 [B, P, N], factors int16 [B, P, N + classes] (the readout's: its error), signals int16 [B, P, N],
-outputs int32 [B, P, classes], weights and matrices after every phase, subspaces after every sample. All with B = 0: not kept."""
+Record = namedtuple("Record", "spikes noise factors signals outputs weights matrices subspaces")
+"""What happened: spikes and noise int8 [B, P, N], factors int16 [B, P, N + classes] (the readout's: its error), signals int16
+[B, P, N], outputs int32 [B, P, classes], weights and matrices after every phase, subspaces after every sample. B = 0: none is
+kept."""
 
 TRANSPORT, FIXED, LEARNED = range(3)
 """Numbers of ``settings.FEEDBACKS``."""
@@ -102,6 +103,7 @@ def walk(
                     factor[at:end] = 0
                 if len(record.spikes) > 0:
                     record.spikes[b, phase, at:end] = spikes[at:end]
+                    record.noise[b, phase, at:end] = noise[at:end]
                     record.signals[b, phase, at:end] = heard_signal
                 if learning and phase >= delay + c + 1:
                     for i in range(at, end):

@@ -52,8 +52,8 @@ class LocalSettings:
         readout_scale_bits: 2 ** readout_scale_bits weight units are a logit's 1.0.
         gain_bits: top-down signals and hidden factors are sent 2 ** gain_bits times as large, to use their 7 bits.
         eta: learning rate of the start, per time step.
-        noise_bits: learned feedback: noise of 2 ** -noise_bits, 1..3 (``spike_bits`` of a payload where it is behind the
-            threshold). noise_position: "post" (on the spikes) or "pre" (on the membrane before the threshold).
+        noise_bits: learned feedback: noise of 2 ** -noise_bits, 1..3, or 2..3 on spikes (then ``spike_bits`` of a payload).
+            noise_position: "post" (on the spikes) or "pre" (on the membrane before the threshold).
             antithetic: each noise is followed by its negative; needs even steps.
         momentum: learned feedback is a running mean with momentum 1 - 2 ** -momentum, 0..20; it starts as a plain mean.
         baseline: bits of a running mean of the output that is subtracted before the correlation; 0: none.
@@ -87,7 +87,7 @@ class LocalSettings:
     antithetic: bool = True
     momentum: int = 11
     baseline: int = 0
-    subspace_eta: float = 0.001
+    subspace_eta: float = 0.02
     subspace_average: int = 8
     seed: int = 0
 
@@ -110,17 +110,20 @@ class LocalSettings:
         if self.feedback == "learned":
             self._check_noise()
         for part in self.synapses:
-            within(
-                f"{part.name}: largest sum",
-                (part.n_in * -limits.WEIGHT_MIN * (limits.GRADED_MAX if part.source == 0 else 2 << self.spike_bits))
-                << part.exponent,
-                0,
-                limits.CHANNEL_MAX,
-                "A channel holds no more; lower its exponent.",
+            signal = limits.GRADED_MAX if part.source == 0 else 2 << self.spike_bits
+            # A readout keeps some of its earlier sums.
+            lasting = min(1 / self.readout_leak, self.steps) if self.readout_leak > 0 else self.steps
+            largest = (part.n_in * -limits.WEIGHT_MIN * signal << part.exponent) * (
+                lasting if part.name == self.names[-1] else 1
             )
+            remedy = "A channel, and a readout, hold no more; lower the exponent."
+            within(f"{part.name}: largest sum", largest, 0, limits.CHANNEL_MAX, remedy)
             part.rate(self.eta)
         for number in range(len(self.synapses)):
             self.turn_rate(number)
+        # The trained network has this bias in a neuron's register, of 13 bits, with exponent 7.
+        remedy = "A neuron's bias register holds no more; lower bias_payload."
+        within("bias_payload << input_exponent", self.bias_payload << self.input_exponent, 0, 32, remedy)
 
     def _choices(self) -> dict[str, Any]:
         return {
@@ -138,6 +141,8 @@ class LocalSettings:
                 f"steps is {self.steps}; antithetic noise comes in pairs, so it must be even (or antithetic=False)"
             )
         if self.noise_position == "post":
+            remedy = "Half a spike cannot be told from a spike; take smaller noise, or put it before the threshold."
+            within("noise_bits", self.noise_bits, 2, 3, remedy)
             for name in ("hidden_exponent", "readout_exponent"):
                 remedy = "A spike is sent as 2 ** noise_bits, for which its exponent is lowered."
                 within(name, getattr(self, name), self.noise_bits, limits.EXPONENT_MAX, remedy)
@@ -192,6 +197,14 @@ class LocalSettings:
         """Shift of the readout's error (see ``plasticity.error``)."""
         span = self.readout_scale_bits + (np.log2(_LOGITS / plasticity.TABLE_SIZE) if self.error == "softmax" else -7)
         return max(0, round(span))
+
+    @property
+    def output_one(self) -> float:
+        """An output of 1.0 (a logit, or an mse readout's target) in units of z, the sum of currents, if every step has the same
+        current."""
+        lasting = min(1 / self.readout_leak, self.steps) if self.readout_leak > 0 else self.steps
+        one = plasticity.ERROR_ONE << self.error_shift if self.error == "mse" else 1 << self.readout_scale_bits
+        return one * self.steps / lasting
 
     @property
     def table_step(self) -> float:
@@ -258,7 +271,7 @@ class LocalSettings:
         return 2 * _SEEDS * self.seed + _SEEDS + layer - 1
 
     def turn_rate(self, number: int) -> tuple[int, int]:
-        """(multiplier, shift) of the subspace of a connection: velocity per sum of ``hear`` over ``subspace_average`` samples."""
+        """(multiplier, shift) of a connection's subspace: velocity per sum of ``hear`` over ``subspace_average`` samples."""
         if self.subspace_eta == 0:
             return 0, 0
         part = self.synapses[number]
@@ -301,7 +314,7 @@ _REAL_RANGES = {
     "leak": (0, 1, "It is a share of the membrane."),
     "readout_leak": (0, 1, "It is a share of the output."),
     "eta": (0, 1e6, "Choose a learning rate near 0.01."),
-    "subspace_eta": (0, 1e3, "Choose a learning rate near 0.001."),
+    "subspace_eta": (0, 1e3, "Choose a learning rate near 0.02."),
 }
 
 

@@ -1,7 +1,7 @@
 """Training and inference in the chip's integers: equal to the network of Lava processes bit by bit, and much faster.
 
-A connection takes one step, as on Lava, so that a sample of T steps takes ``settings.period``: hidden layer l works on time step
-t in phase t + l, the readout in phase t + L + 1, where its error leaves at once; it comes to layer l in the order of the layers
+A connection takes one step, as on Lava, so that a sample of T steps takes ``settings.period``: hidden layer l works on time
+step t in phase t + l, the readout in phase t + L + 1, where its error leaves at once; it comes to the layers one by one
 (feedback "transport") or to all at the same time. Each neuron keeps its surrogates, and each connection its spikes, until the
 error of the same time step arrives (``settings.post_delay``), so that every product is that of OTTT without latencies.
 """
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lava_snnlearn.checks import at_least
-from lava_snnlearn.fixed_point import local_learning, plasticity
+from lava_snnlearn.fixed_point import plasticity
 from lava_snnlearn.on_chip.local import kernel
 from lava_snnlearn.on_chip.local.settings import FEEDBACKS, LocalSettings
 from lava_snnlearn.on_chip.local.state import LocalState, check_state
@@ -41,7 +41,8 @@ class Diagnostics(NamedTuple):
 
 
 class EpochReport(NamedTuple):
-    """accuracy: share of right answers, each before the sample was learnt. diagnostics: of all samples of the epoch."""
+    """accuracy: share of right answers while learning; with update "online" a sample is already being learnt during its answer,
+    which makes it too good. diagnostics: of all samples of the epoch."""
 
     accuracy: float
     diagnostics: Diagnostics
@@ -52,7 +53,8 @@ class SampleRecord:
     """All integers of one training sample; P phases, L hidden layers.
 
     Attributes:
-        spikes: 0/1, int8 [P, h_l] of each hidden layer. signals: top-down, int16 [P, h_l], before the clip to +-127.
+        spikes: 0/1, int8 [P, h_l] of each hidden layer. noise: -1, 0 or 1, int8 [P, h_l].
+        signals: top-down, int16 [P, h_l], +-127.
         factors: post factors int16 [P, h_l], and at the end the readout's error [P, classes].
         outputs: of the readout, int32 [P, classes]. z: its summed currents, int64 [classes].
         weights: memories after each phase, int16 [P, n_out, n_in] a connection.
@@ -61,6 +63,7 @@ class SampleRecord:
     """
 
     spikes: tuple[NDArray[np.int8], ...]
+    noise: tuple[NDArray[np.int8], ...]
     signals: tuple[NDArray[np.int16], ...]
     factors: tuple[NDArray[np.int16], ...]
     outputs: NDArray[np.int32]
@@ -115,6 +118,7 @@ def train_sample(state: LocalState, x: ArrayLike, label: int) -> tuple[LocalStat
     parts = settings.synapses
     return after, SampleRecord(
         spikes=tuple(_split(settings, record.spikes[0])),
+        noise=tuple(_split(settings, record.noise[0])),
         signals=tuple(_split(settings, record.signals[0])),
         factors=tuple(np.split(record.factors[0], np.cumsum(settings.sizes[1:-1]), axis=1)),
         outputs=record.outputs[0],
@@ -258,6 +262,7 @@ def _record(settings: LocalSettings, memory: kernel.Memory, samples: int) -> ker
     neurons, classes, phases = sum(settings.sizes[1:-1]), settings.sizes[-1], settings.period
     return kernel.Record(
         spikes=np.zeros((samples, phases, neurons), np.int8),
+        noise=np.zeros((samples, phases, neurons), np.int8),
         factors=np.zeros((samples, phases, neurons + classes), np.int16),
         signals=np.zeros((samples, phases, neurons), np.int16),
         outputs=np.zeros((samples, phases, classes), np.int32),

@@ -1,4 +1,4 @@
-"""The memory of a network that learns on the chip by a local rule: weights, feedback matrices, subspaces; initial values, files."""
+"""The memory of a network that learns on the chip by a local rule: weights, feedback, subspaces; initial values, files."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class LocalState:
 
     Args:
         settings: what it is built from.
-        memories: one int16 array [n_out, n_in] a connection, in the order of ``settings.names``: 8-bit weights, even, -256..254,
-            or, where ``settings.memory`` is "shadow", shadows, +-32767.
+        memories: one int16 array [n_out, n_in] a connection, in the order of ``settings.names``: 8-bit weights, even,
+            -256..254, or, where ``settings.memory`` is "shadow", shadows, +-32767.
         matrices: direct feedback, int32 [h_l, classes] a hidden layer, of 2^-12; none where the weights are transported.
         means: running means of the output, int32 [classes] a hidden layer, of 2^-8.
         subspaces, velocities, sums: HLOP's subspace of each connection, int16 [rows, n_in] of 2^-14, its velocity, int32, and

@@ -182,6 +182,11 @@ class OnChipSettings:
         return self.steps << self.readout_scale_bits
 
     @property
+    def output_one(self) -> float:
+        """An output of 1.0 (a logit, or the target of "mse") in units of z."""
+        return float(plasticity.ERROR_ONE << self.error_shift if self.error == "mse" else self.logit_one)
+
+    @property
     def error_shift(self) -> int:
         """Shift of the error stage.
 

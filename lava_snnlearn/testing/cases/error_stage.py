@@ -11,14 +11,21 @@ from lava_snnlearn.testing.processes import Arrays, Parameters, ProcessCase
 
 _CLASSES = 4
 
+REFUSED_ERRORS: dict[str, list[Any]] = {
+    "shape": [(0,), (2, 3), (2.5,)],
+    "kind": ["hinge"],
+    "shift": [-1, 31, 0.5],
+    "table_step": [0, -0.5, math.inf, math.nan, "small"],
+}
+
 
 def case() -> ProcessCase:
     """Random sums and targets of both kinds of error; some samples without a target, some with sums far apart."""
     return ProcessCase(
         parameters=_parameters,
         inputs=_inputs,
-        fixed=lambda parameters, inputs, steps: _run(_fixed_error, parameters, inputs, steps),
-        floating=lambda parameters, inputs, steps: _run(_real_error, parameters, inputs, steps),
+        fixed=lambda parameters, inputs, steps: _run(fixed_error, parameters, inputs, steps),
+        floating=lambda parameters, inputs, steps: _run(real_error, parameters, inputs, steps),
         refused=_refused(),
         reset=lambda parameters, period: {**parameters, "error_phase": period - 2, "reset_interval": period},
     )
@@ -46,7 +53,8 @@ def _inputs(rng: np.random.Generator, parameters: Parameters, steps: int) -> Arr
     return {"a_in": rng.integers(-largest, largest + 1, (steps, _CLASSES)), "y_in": target}
 
 
-def _fixed_error(parameters: Parameters, z: list[int], target: list[int]) -> list[int]:
+def fixed_error(parameters: Parameters, z: list[int], target: list[int]) -> list[int]:
+    """The chip's error of potentials against a one-hot target, of arguments that ErrorReadout shares."""
     shift = parameters["shift"]
     if parameters["kind"] == "mse":
         outputs = [(2 * value + 2**shift) // 2 ** (shift + 1) for value in z]
@@ -57,7 +65,8 @@ def _fixed_error(parameters: Parameters, z: list[int], target: list[int]) -> lis
     return [max(-128, min(127, output - 128 * wanted)) for output, wanted in zip(outputs, target, strict=True)]
 
 
-def _real_error(parameters: Parameters, z: list[float], target: list[float]) -> list[float]:
+def real_error(parameters: Parameters, z: list[float], target: list[float]) -> list[float]:
+    """The same without rounding and clipping."""
     scaled = [value / 2 ** parameters["shift"] for value in z]
     if parameters["kind"] == "mse":
         return [value - 128 * wanted for value, wanted in zip(scaled, target, strict=True)]
@@ -86,10 +95,7 @@ def _run(error: Any, parameters: Parameters, inputs: Arrays, steps: int) -> Arra
 
 def _refused() -> list[dict[str, Any]]:
     bad: dict[str, list[Any]] = {
-        "shape": [(0,), (2, 3), (2.5,)],
-        "kind": ["hinge"],
-        "shift": [-1, 31, 0.5],
-        "table_step": [0, -0.5, math.inf, math.nan, "small"],
+        **REFUSED_ERRORS,
         "error_phase": [-1, 1.5],
         "reset_interval": [0, 1.5],
     }

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from lava_snnlearn.testing.cases.integers import random_word, rounded
 from lava_snnlearn.testing.processes import Arrays, Parameters, ProcessCase
 
 _N_OUT, _N_IN = 3, 4
 _RULES = ("shadow", "stochastic", "nearest")
-_WORD = 1 << 64
 
 
 def case() -> ProcessCase:
@@ -71,16 +71,16 @@ class _Integers:
         return 2 * max(-128, min(127, (int(memory) + 128) // 256))
 
     def scale(self, total: Any, exponent: int) -> int:
-        return _rounded(int(total) * 2 ** max(exponent, 0), max(-exponent, 0))
+        return rounded(int(total), -exponent)
 
     def learned(self, memory: Any, product: Any, place: int, sample: int) -> int:
         """``product``: of the counts. One synapse."""
         shift, change = self.parameters["shift"], self.parameters["multiplier"] * int(product)
         if self.parameters["rule"] == "shadow":
-            return max(-32767, min(32767, int(memory) - _rounded(change, shift)))
+            return max(-32767, min(32767, int(memory) - rounded(change, shift)))
         bits = shift + 8
-        noise = _noise(self.parameters["seed"], sample, place) >> (64 - bits)
-        steps = _rounded(change, bits) if self.parameters["rule"] == "nearest" else (change + noise) // 2**bits
+        noise = random_word(self.parameters["seed"], sample, place) >> (64 - bits)
+        steps = rounded(change, bits) if self.parameters["rule"] == "nearest" else (change + noise) // 2**bits
         return max(-256, min(254, int(memory) - 2 * steps))
 
 
@@ -101,25 +101,6 @@ class _Reals:
         if self.parameters["rule"] == "shadow":
             return max(-32767.0, min(32767.0, float(memory) - change))
         return max(-256.0, min(254.0, float(memory) - change / 128))
-
-
-def _rounded(value: int, bits: int) -> int:
-    """Divided by 2**bits, to nearest, halves up."""
-    return (2 * value + 2**bits) // 2 ** (bits + 1)
-
-
-def _finished(word: int) -> int:
-    word %= _WORD
-    word = (word ^ (word >> 30)) * 0xBF58476D1CE4E5B9 % _WORD
-    word = (word ^ (word >> 27)) * 0x94D049BB133111EB % _WORD
-    return word ^ (word >> 31)
-
-
-def _noise(seed: int, sample: int, place: int) -> int:
-    """64 random bits: SplitMix64's output number ``place`` after one seeded with the output of (seed, sample)."""
-    golden = 0x9E3779B97F4A7C15
-    start = _finished((_finished((seed + 1) * golden) + sample + 1) * golden)
-    return _finished(start + place * golden)
 
 
 def _run(numbers: _Integers | _Reals, parameters: Parameters, inputs: Arrays, steps: int) -> Arrays:

@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 
 from lava_snnlearn.data import Dataset, Split
-from lava_snnlearn.methods import BPTT, OTTT, SLTT, StepResult
+from lava_snnlearn.methods import BPTT, OPZO, OTTT, SLTT, StepResult
 from lava_snnlearn.networks import Network, mlp
 from lava_snnlearn.training import Trainer
 
 CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "bptt": (BPTT(), {}),
     "bptt-adam": (BPTT(), {"optimiser": "adam", "learning_rate": 0.01, "weight_decay": 0.001}),
+    "opzo": (OPZO(antithetic=False, local_learning=True, intermediate=(1,)), {}),
     "ottt": (OTTT(), {}),
     "ottt-online": (OTTT(update="online"), {"learning_rate": 0.01}),
     "ottt-online-adam": (OTTT(update="online"), {"optimiser": "adam", "learning_rate": 0.01}),

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lava_snnlearn import distributed
 from lava_snnlearn.data import Dataset, Split, augmentation
-from lava_snnlearn.methods import BPTT, DSR, IDE, OTTT, SLTT, SPIDE, RateBP, StepResult
+from lava_snnlearn.methods import BPTT, DFA, DSR, FA, IDE, OPZO, OTTT, SLTT, SPIDE, RateBP, StepResult
 from lava_snnlearn.networks import Network, conv_net, feedback_net, mlp, preact_resnet
 from lava_snnlearn.training import Trainer, predictions
 
@@ -47,6 +47,13 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "ottt online": (OTTT(update="online"), {"norm": "bn_step"}),
     "ottt online adam": (OTTT(update="online"), {"norm": "sws", "optimiser": "adam"}),
     "ottt sequences": (OTTT(), {"norm": "sws", "sequences": True, "augment": noisy}),
+    "dfa": (DFA(), {"norm": "bn_step"}),
+    "fa": (FA(), {"norm": "sws"}),
+    "opzo": (OPZO(), {"norm": "sws"}),
+    "opzo, local": (
+        OPZO("online", antithetic=False, noise="gaussian", local_learning=True, intermediate=(1,)),
+        {"norm": "bn_step"},
+    ),
     "rate_bp": (RateBP(), {"norm": "bn_time"}),
     "dsr": (DSR(), {"norm": "bn_time", "neuron": DSR().preset.neuron}),
     "bptt slots": (BPTT(slots=2), {"norm": "bn_step"}),
