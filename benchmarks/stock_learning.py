@@ -19,7 +19,7 @@ from lava.utils.weightutils import SignMode
 
 from lava_snnlearn.lava_backend import guarded, run_config, stock
 from lava_snnlearn.lava_backend.stock.engine import FIXED, FLOATING
-from lava_snnlearn.processes import SampleSource
+from lava_snnlearn.processes import OTTTDense, SampleSource
 
 RESULTS = Path(__file__).parent / "results" / "stock_learning.md"
 PRE, POST, ROWS = 784, 100, 256
@@ -34,11 +34,16 @@ class Candidate:
     lava_steps: int = 1
 
 
-def sources(dtype: type) -> tuple[SampleSource, SampleSource, SampleSource]:
-    """Spikes at a rate of 0.1 and the two halves of the errors, in each Lava step."""
+def signals(dtype: type) -> tuple[np.ndarray, np.ndarray]:
+    """Spikes at a rate of 0.1 and signed errors, in each Lava step."""
     rng = np.random.default_rng(0)
     errors = np.round(rng.normal(scale=20, size=(ROWS, POST))).astype(dtype)
-    spikes = rng.random((ROWS, PRE)) < 0.1
+    return rng.random((ROWS, PRE)) < 0.1, errors
+
+
+def sources(dtype: type) -> tuple[SampleSource, SampleSource, SampleSource]:
+    """Spikes and the two halves of the errors."""
+    spikes, errors = signals(dtype)
     return SampleSource(data=spikes), SampleSource(data=np.maximum(errors, 0)), SampleSource(data=np.maximum(-errors, 0))
 
 
@@ -59,6 +64,25 @@ def stock_connection(tag: str, epoch: int = 1) -> Candidate:
     return Candidate(dense, tag, epoch)
 
 
+def own_connection(rule: str) -> Candidate:
+    """OTTTDense with the same trace and the same size of changes; it also carries the errors back."""
+    dense = OTTTDense(
+        memory=weights() * (128 if rule == "shadow" else 1),
+        rule=rule,
+        reset_interval=ROWS,
+        impulse=63,
+        dv=2048,
+        delay=1,
+        back_exponent=-11,
+        multiplier=1 << 12,
+        shift=15,  # 2**-3 shadow units, of which 128 are a weight unit: 2**-10, as -7 and a gain of 2**-3 in the stock rule
+    )
+    spikes, errors = signals(int)
+    SampleSource(data=spikes).s_out.connect(dense.s_in)
+    SampleSource(data=errors).s_out.connect(dense.m_in)
+    return Candidate(dense, FIXED)
+
+
 def without_learning() -> Candidate:
     """Stock Dense that is given the same spikes."""
     dense = Dense(weights=weights(), sign_mode=SignMode.MIXED)
@@ -71,6 +95,8 @@ CANDIDATES: dict[str, Callable[[], Candidate]] = {
     "stock LearningDense, float": lambda: stock_connection(FLOATING),
     "stock LearningDense, fixed": lambda: stock_connection(FIXED),
     "stock LearningDense, fixed, epochs of 4 Lava steps": lambda: stock_connection(FIXED, 4),
+    "OTTTDense, fixed, 8 bits, a random number per synapse": lambda: own_connection("stochastic"),
+    "OTTTDense, fixed, 16-bit shadow": lambda: own_connection("shadow"),
 }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 from numba import njit
@@ -30,6 +31,7 @@ class compiled:  # noqa: N801 (a decorator)
     def __init__(self, function: Callable[..., Any]) -> None:
         try:
             self._dispatcher = inlined(cache=True)(function)
+            _drop_stale(self._dispatcher.stats.cache_path, function)
         except RuntimeError:  # numba found no folder for its cache
             self._dispatcher = inlined(function)
         self._ready: set[tuple[Any, ...]] = set()
@@ -42,6 +44,29 @@ class compiled:  # noqa: N801 (a decorator)
             result = self._dispatcher(*arguments)
         self._ready.add(types)
         return result
+
+
+def _drop_stale(folder: str, function: Callable[..., Any]) -> None:
+    """Delete cached code older than a source that it was made of: numba only looks at the file of the function itself."""
+    newest = max(Path(source).stat().st_mtime for source in _sources(function, set()))
+    stem = Path(function.__code__.co_filename).stem
+    for index in Path(folder).glob(f"{stem}.{function.__qualname__}-*.nbi"):
+        if index.stat().st_mtime < newest:
+            index.unlink(missing_ok=True)
+
+
+def _sources(function: Callable[..., Any], known: set[Callable[..., Any]]) -> set[str]:
+    """Files of a function and of the inlined ones that it calls, by name or as ``module.name``."""
+    known.add(function)
+    found = {function.__code__.co_filename}
+    named = [function.__globals__.get(name) for name in function.__code__.co_names]
+    spaces = [vars(value) for value in named if isinstance(value, ModuleType)]
+    named += [space.get(name) for space in spaces for name in function.__code__.co_names]
+    for value in named:
+        inner = getattr(value, "py_func", None)
+        if inner is not None and inner not in known:
+            found |= _sources(inner, known)
+    return found
 
 
 @contextmanager

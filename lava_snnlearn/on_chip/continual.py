@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from lava_snnlearn import checkpoints
 from lava_snnlearn.checkpoints import CHECKPOINT, WEIGHTS, EpochMetrics, RunFolder
-from lava_snnlearn.checks import at_least
+from lava_snnlearn.checks import at_least, instance_of
 from lava_snnlearn.continual.heads import check_sequence
 from lava_snnlearn.continual.results import MATRIX, SUMMARY, Results
 from lava_snnlearn.data.dataset import Dataset, digest
@@ -85,10 +86,8 @@ class OnChipTaskTrainer:
         check_sequence(tasks)
         if tasks.heads != "shared":
             raise ValueError(f"tasks of {tasks.name!r} have heads of their own; a chip has one readout: take a shared head")
-        if rows is not None and len(rows) != len(tasks):
-            raise ValueError(f"rows has {len(rows)} entries for {len(tasks)} tasks; give one for each task")
         self.settings, self.tasks, self.epochs = settings, tasks, epochs
-        self.rows = None if rows is None else [more if isinstance(more, int) else list(more) for more in rows]
+        self.rows = None if rows is None else _checked_rows(rows, len(tasks))
         self.host_samples, self.show_progress = host_samples, progress
         self.run_dir = None if run_dir is None else Path(run_dir)
         self._folder = RunFolder(self.run_dir)
@@ -144,6 +143,10 @@ class OnChipTaskTrainer:
 
     def config(self) -> dict[str, Any]:
         """Settings that decide the result, as plain values; a resumed run must have the same."""
+        return self._settings
+
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
         first = self._lesson(0, self._begun(initial(self.settings), 0), None)
         return first.config() | {
             "start_sha256": None,
@@ -220,3 +223,14 @@ class OnChipTaskTrainer:
             "chip": self.state.to_dict(),
         }
         write_tree(self.run_dir / CHECKPOINT, tree, content="checkpoint")
+
+
+def _checked_rows(rows: Any, tasks: int) -> list[int | list[int]]:
+    remedy = "give one number, or a list of one a connection, for each task, e.g. [[16, 32], [13, 25]]"
+    instance_of("rows", rows, (list, tuple), remedy)
+    if len(rows) != tasks:
+        raise ValueError(f"rows has {len(rows)} entries for {tasks} tasks; {remedy}")
+    return [
+        [at_least(0, "rows", more) for more in entry] if isinstance(entry, (list, tuple)) else at_least(0, "rows", entry)
+        for entry in rows
+    ]

@@ -79,7 +79,7 @@ def test_lava_learns_what_the_simulator_learns(name, nothing_left):
 
 
 def test_training_goes_on_where_it_ended():
-    """Two runs of Lava are one run of the simulator; the second goes on from what the first left, unwatched, at another rate."""
+    """Two runs of Lava are one run of the simulator; the second goes on from the first, unwatched, at another rate."""
     state = network((9, 8), tasks=[2, 2], feedback="learned", baseline=3, subspace_average=2)
     x, y = samples(5, np.random.default_rng(3))
     first = local.train_on_lava(state, x[:3], y[:3])

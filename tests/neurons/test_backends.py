@@ -128,3 +128,19 @@ def test_without_a_folder_for_the_cache_it_still_compiles():
 def test_numba_is_loaded_when_it_is_needed():
     code = "import sys, lava_snnlearn.neurons; print([name for name in ('numba', 'triton') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_compiled_code_is_dropped_when_what_it_calls_has_changed(tmp_path):
+    (tmp_path / "outer.py").write_text(
+        "import inner\nfrom lava_snnlearn.neurons.compiling import compiled\n\n"
+        "@compiled\ndef walk(x: float) -> float:\n    return inner.step(x) + 1\n\nprint(walk(2.0))\n"
+    )
+    found = []
+    for factor in (3, 3, 5):
+        text = f"from lava_snnlearn.neurons.compiling import inlined\n\n@inlined\ndef step(x):\n    return {factor} * x\n"
+        if factor != 3 or not found:
+            (tmp_path / "inner.py").write_text(text)
+        command = [sys.executable, "outer.py"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True)
+        found.append(done.stdout.strip())
+    assert found == ["7.0", "7.0", "11.0"]
