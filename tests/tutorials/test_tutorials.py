@@ -14,7 +14,12 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
 def test_there_are_tutorials() -> None:
-    assert [path.name for path in NOTEBOOKS][:2] == ["01_first_network.ipynb", "02_feedback_at_equilibrium.ipynb"]
+    assert [path.name for path in NOTEBOOKS][:4] == [
+        "01_first_network.ipynb",
+        "02_feedback_at_equilibrium.ipynb",
+        "03_digits_learnt_on_the_lava_simulator.ipynb",
+        "04_continual_learning_without_forgetting.ipynb",
+    ]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -112,7 +112,7 @@ class LocalSettings:
         for part in self.synapses:
             signal = limits.GRADED_MAX if part.source == 0 else 2 << self.spike_bits
             # A readout keeps some of its earlier sums.
-            lasting = min(1 / self.readout_leak, self.steps) if self.readout_leak > 0 else self.steps
+            lasting = self._lasting(self.readout_leak)
             largest = (part.n_in * -limits.WEIGHT_MIN * signal << part.exponent) * (
                 lasting if part.name == self.names[-1] else 1
             )
@@ -202,7 +202,7 @@ class LocalSettings:
     def output_one(self) -> float:
         """An output of 1.0 (a logit, or an mse readout's target) in units of z, the sum of currents, if every step has the same
         current."""
-        lasting = min(1 / self.readout_leak, self.steps) if self.readout_leak > 0 else self.steps
+        lasting = self._lasting(self.readout_leak)
         one = plasticity.ERROR_ONE << self.error_shift if self.error == "mse" else 1 << self.readout_scale_bits
         return one * self.steps / lasting
 
@@ -231,8 +231,11 @@ class LocalSettings:
         """What a signal of 1 adds to the trace of connection 1..L+1."""
         largest = max(self.payload_one, self.bias_payload) if layer == 1 else 1
         leak = self.readout_leak if layer > self.layers else self.leak
-        lasting = largest * min(1 / leak, self.steps) if leak > 0 else largest * self.steps
-        return max(1, int(_TRACE_ROOM / lasting))
+        return max(1, int(_TRACE_ROOM / (largest * self._lasting(leak))))
+
+    def _lasting(self, leak: float) -> float:
+        """How many times a signal that is the same in every step is in what a leak leaves of it."""
+        return min(1 / leak, self.steps) if leak > 0 else self.steps
 
     def signal_shift(self) -> int:
         """Shift from a feedback matrix's product with the error to a top-down signal.
