@@ -44,6 +44,28 @@ class EpochMetrics:
         return {name: value for name, value in vars(self).items() if name != "diagnostics"} | self.diagnostics
 
 
+def read_metrics(path: Path) -> tuple[EpochMetrics, ...]:
+    """The rows of a metrics.csv.
+
+    Raises:
+        OSError: it cannot be read. FileFormatError: it is no such table.
+    """
+    known = [column.name for column in dataclasses.fields(EpochMetrics) if column.name not in ("epoch", "diagnostics")]
+    with path.open(encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file))
+    try:
+        return tuple(
+            EpochMetrics(
+                int(row["epoch"]),
+                **{name: float(row[name]) for name in known},
+                diagnostics={name: float(value) for name, value in row.items() if name not in ("epoch", *known)},
+            )
+            for row in table
+        )
+    except (LookupError, TypeError, ValueError) as error:
+        raise FileFormatError(f"{path} is not a valid table of metrics: {error}") from error
+
+
 @dataclass
 class RunState:
     """Where a run stands; everything that a checkpoint must hold besides weights, optimiser and generators."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import numbers
 import reprlib
 from collections.abc import Iterable
@@ -59,6 +60,13 @@ def real_number(where: str, value: Any) -> None:
     """Raise TypeError if ``value`` is no single real number of Python or numpy, or is a bool."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         raise TypeError(f"{where} is {shown(value)}; it must be a number, e.g. 0.5")
+
+
+def positive(where: str, value: Any) -> None:
+    """Raise TypeError if ``value`` is no real number, ValueError if it is not finite and > 0."""
+    real_number(where, value)
+    if not 0 < value < math.inf:
+        raise ValueError(f"{where} is {value}; it must be finite and > 0")
 
 
 def flag(where: str, value: Any) -> None:

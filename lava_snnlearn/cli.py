@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import traceback
 from collections.abc import Callable
@@ -15,9 +14,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from lava_snnlearn.arguments import given, kind_of_run, layer_sizes, method_options, task_settings_of
 from lava_snnlearn.samples import samples_for
 
 if TYPE_CHECKING:
+    from lava_snnlearn.continual.pipeline import Summary as TaskSummary
     from lava_snnlearn.on_chip.pipeline import Summary as OnChipSummary
     from lava_snnlearn.pipeline import Summary
 
@@ -32,6 +33,7 @@ app = typer.Typer(
     "test set, verifies on Lava's simulator and writes runs/ottt-digits/report.html.",
 )
 _RUN = "What to run"
+_TASKS = "Task after task"
 _NET = "Network"
 _TRAIN = "Training"
 _CHIP = "Fixed point"
@@ -44,7 +46,8 @@ def run(
     method: Annotated[
         str,
         typer.Option(
-            help="bptt, dsr, ep, ide, ottt, rate_bp, sltt or spide; see 'lava-snnlearn methods'.", rich_help_panel=_RUN
+            help="bptt, dfa, dsr, ep, fa, gpm, hlop, ide, opzo, ottt, rate_bp, sltt or spide; see 'lava-snnlearn methods'.",
+            rich_help_panel=_RUN,
         ),
     ] = "ottt",
     on_chip: Annotated[
@@ -68,14 +71,33 @@ def run(
     option: Annotated[
         list[str] | None,
         typer.Option(
-            help="Any option of the method, e.g. trace_bias=false, or on chip error=mse; see 'methods'.", rich_help_panel=_RUN
+            help="Any option of the method, e.g. trace_bias=false, on chip error=mse, of a base method base.trace_bias=false; "
+            "see 'methods'.",
+            rich_help_panel=_RUN,
         ),
     ] = None,
     tasks: Annotated[
         int | None,
         typer.Option(
-            help="On chip: learn so many permutations of the features one after another. Default: 1, HLOP 2.",
-            rich_help_panel=_RUN,
+            help="Learn so many tasks one after another. Default: 1; HLOP and GPM 2, of split and rotated data 5.",
+            rich_help_panel=_TASKS,
+        ),
+    ] = None,
+    sequence: Annotated[
+        str | None,
+        typer.Option(
+            help="permuted (default), rotated, split (a head each), five (data sets, a head each).", rich_help_panel=_TASKS
+        ),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="HLOP, GPM: the method that is protected. Default: ottt.", rich_help_panel=_TASKS)
+    ] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            help="Also train from the same weights: gpm, hlop, joint (all tasks at once), sequential (no protection), joined "
+            "by commas.",
+            rich_help_panel=_TASKS,
         ),
     ] = None,
     layers: Annotated[
@@ -95,10 +117,17 @@ def run(
     norm: Annotated[str | None, typer.Option(help="none, bn_step, bn_time or sws.", rich_help_panel=_NET)] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(help="Default: 30 for digits (on chip 10), 2 for mnist and fashion, else 10 (2).", rich_help_panel=_TRAIN),
+        typer.Option(
+            help="Default: 30 for digits (on chip 10), 2 for mnist and fashion, else 10 (2); of each task 6, 1, else 5.",
+            rich_help_panel=_TRAIN,
+        ),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Samples a batch. Default: 128, EP 20; on chip always 1.", rich_help_panel=_TRAIN)
+        int | None,
+        typer.Option(
+            help="Samples a batch. Default: 128, EP 20, task after task 32 for digits, else 64; on chip always 1.",
+            rich_help_panel=_TRAIN,
+        ),
     ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Default: the method's published one.", rich_help_panel=_TRAIN)
@@ -121,7 +150,10 @@ def run(
         int, typer.Option(help="On chip: training samples (of each task) that Lava learns again.", rich_help_panel=_CHIP)
     ] = 10,
     name: Annotated[
-        str | None, typer.Option(help="Name of the run; default METHOD-DATA or METHOD-on-chip-DATA.", rich_help_panel=_FILES)
+        str | None,
+        typer.Option(
+            help="Name of the run; default METHOD-DATA, METHOD-on-chip-DATA or METHOD-SEQUENCE-DATA.", rich_help_panel=_FILES
+        ),
     ] = None,
     runs_dir: Annotated[Path, typer.Option(help="Folder of all runs.", rich_help_panel=_FILES)] = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.", rich_help_panel=_FILES)] = False,
@@ -130,6 +162,8 @@ def run(
     """Train, quantize, emulate on the whole test set, verify on Lava, write a report.
 
     With --on-chip the network learns in the chip's own integers, and Lava learns the first samples again.
+
+    HLOP and GPM learn a sequence of tasks, and so does every method with --tasks or --sequence (the sequential baseline).
 
     Exit status: 0 all equal, 1 a mismatch between emulator (or simulator) and Lava, 2 an error.
 
@@ -149,21 +183,29 @@ def run(
 
       lava-snnlearn run --method spide --on-chip --option error=mse --replay-samples 20
 
+      lava-snnlearn run --method opzo --option position=pre
+
+      lava-snnlearn run --method hlop --compare sequential,joint
+
+      lava-snnlearn run --method gpm --base sltt --data mnist --sequence split
+
       lava-snnlearn run --method hlop --on-chip --tasks 3
 
       torchrun --nproc-per-node 2 -m lava_snnlearn run --data mnist
     """
     if resume and overwrite:
         raise ValueError("--resume continues an earlier run and --overwrite deletes it; give one of them")
-    _refuse_given(context, method, on_chip)
+    options = given(context)
+    kind = kind_of_run(options, method, on_chip)
     shared: dict[str, Any] = {
+        "method": method,
         "data": data,
         "options": (
             *((key, value) for key, value in (("update", update), ("k", k)) if value is not None),
             *((("leak", leak),) if on_chip and leak is not None else ()),
-            *_options(option or []),
+            *method_options(option or []),
         ),
-        "layers": None if layers is None else _layers(layers),
+        "layers": None if layers is None else layer_sizes(layers),
         "epochs": epochs,
         "steps": steps,
         "learning_rate": learning_rate,
@@ -171,31 +213,37 @@ def run(
         "verify_samples": verify_samples,
         "train_size": train_size,
     }
-    job: Callable[..., Summary | OnChipSummary | None]
-    if on_chip:
+    job: Callable[..., Summary | OnChipSummary | TaskSummary | None]
+    off_chip: dict[str, Any] = {
+        "width": width,
+        "frames": frames,
+        "augment": augment,
+        "leak": leak,
+        "reset": reset,
+        "norm": norm,
+        "input": input,
+        "weight_bits": weight_bits,
+        "batch_size": batch_size,
+        "threads": threads,
+    }
+    default_name = f"{method}-{data}"
+    if kind == "on chip":
         from lava_snnlearn.on_chip import pipeline as on_chip_pipeline
 
-        on_chip_settings = on_chip_pipeline.Settings(**shared, method=method, tasks=tasks, replay_samples=replay_samples)
+        default_name = f"{method}-on-chip-{data}"
+        on_chip_settings = on_chip_pipeline.Settings(**shared, tasks=tasks, replay_samples=replay_samples)
         job = partial(on_chip_pipeline.run, on_chip_settings)
+    elif kind == "tasks":
+        from lava_snnlearn.continual import pipeline as task_pipeline
+
+        task_settings = task_settings_of(shared | off_chip, options, tasks, sequence, base, compare)
+        default_name = f"{method}-{task_settings.title}"
+        job = partial(task_pipeline.run, task_settings)
     else:
         from lava_snnlearn import pipeline
 
-        settings = pipeline.Settings(
-            **shared,
-            method=method,
-            width=width,
-            frames=frames,
-            augment=augment,
-            leak=leak,
-            reset=reset,
-            norm=norm,
-            input=input,
-            weight_bits=weight_bits,
-            batch_size=batch_size,
-            threads=threads,
-        )
-        job = partial(pipeline.run, settings)
-    folder = runs_dir / (name or f"{method}-{'on-chip-' * on_chip}{data}")
+        job = partial(pipeline.run, pipeline.Settings(**shared, **off_chip))
+    folder = runs_dir / (name or default_name)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     try:
         summary = job(folder, resume=resume, overwrite=overwrite, tell=console.print)
@@ -216,35 +264,6 @@ def run(
     raise typer.Exit(0 if summary.ok else 1)
 
 
-_NOT_ON_CHIP = ("k", "augment", "frames", "width", "reset", "norm", "batch_size", "threads", "input", "weight_bits")
-_ONLY_ON_CHIP = {
-    "replay_samples": "--replay-samples are training samples of --on-chip",
-    "tasks": "--tasks are those of --on-chip",
-}
-
-
-def _refuse_given(context: typer.Context, method: str, on_chip: bool) -> None:
-    """Raise ValueError for options that were given and do not apply, on the chip or off it."""
-    # Given although equal to the default is given, too.
-    given = [name for name in context.params if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
-    if not on_chip:
-        for name in given:
-            if name in _ONLY_ON_CHIP:
-                raise ValueError(f"{_ONLY_ON_CHIP[name]}; leave it out")
-        return
-    from lava_snnlearn.on_chip.pipeline import RULES
-
-    if method not in RULES:
-        raise ValueError(f"--on-chip: {method} does not learn on the chip; give --method {', '.join(RULES)}")
-    unfit = ("update", "leak", *_NOT_ON_CHIP) if method == "spide" else _NOT_ON_CHIP
-    wrong = [f"--{name.replace('_', '-')}" for name in unfit if name in given]
-    if wrong:
-        raise ValueError(
-            f"{', '.join(wrong)} cannot be set with --on-chip, where dense layers learn 8-bit weights from graded input, one "
-            "sample after the other; leave out, or see 'lava-snnlearn methods' for what --option sets"
-        )
-
-
 @app.command("methods")
 def list_methods() -> None:
     """List the training methods, their options and the papers to cite.
@@ -256,6 +275,7 @@ def list_methods() -> None:
     import dataclasses
 
     from lava_snnlearn.citations import citation
+    from lava_snnlearn.continual.settings import BASE_PREFIX, PROTECTING
     from lava_snnlearn.methods import METHODS
     from lava_snnlearn.on_chip.pipeline import RULES
 
@@ -263,6 +283,9 @@ def list_methods() -> None:
         summary = (cls.__doc__ or "").strip().splitlines()[0]
         options = ", ".join(f"{field.name}={_default(field)}" for field in dataclasses.fields(cls))
         typer.echo(f"{name}: {summary}\n  options: {options}")
+        if name in PROTECTING:
+            typer.echo("  learns task after task: --sequence, --tasks, --compare; --base names the base method, whose options")
+            typer.echo(f"  begin with {BASE_PREFIX}, e.g. --base sltt --option {BASE_PREFIX}k=2")
         if name in RULES:
             typer.echo("  with --on-chip: " + ", ".join(f"{key}={value}" for key, value in RULES[name].options.items()))
         typer.echo("  cite: " + citation(name).replace("\n", "\n        ") + "\n")
@@ -345,33 +368,8 @@ def emulate_file(
 def _default(field: Any) -> Any:
     import dataclasses
 
-    return field.default_factory() if field.default is dataclasses.MISSING else field.default
-
-
-def _options(pairs: list[str]) -> tuple[tuple[str, Any], ...]:
-    """KEY=VALUE with VALUE in JSON (true, 2, null), or plain text."""
-    found = []
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals:
-            raise ValueError(f"--option is {pair!r}; give KEY=VALUE, e.g. trace_bias=false")
-        try:
-            found.append((key, json.loads(text)))
-        except json.JSONDecodeError:
-            found.append((key, text))
-    return tuple(found)
-
-
-def _layers(text: str) -> tuple[int, ...] | str:
-    """Sizes of dense layers; a text with letters and no comma is a conv net or a name, read where the data are known."""
-    if "," not in text and any(letter.isalpha() for letter in text):
-        return text
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(
-            f"--layers is {text!r}; give sizes separated by commas, e.g. 128,128, or a conv net, e.g. 16C3-P2-32C3-P2-128"
-        ) from None
+    value = field.default_factory() if field.default is dataclasses.MISSING else field.default
+    return getattr(value, "name", value)
 
 
 def main() -> None:

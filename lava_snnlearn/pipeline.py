@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,13 +17,14 @@ from lava_snnlearn import distributed, methods, networks
 from lava_snnlearn.checks import known_name
 from lava_snnlearn.citations import citation
 from lava_snnlearn.data import DATASETS, ENCODINGS, EVENT_DATASETS, Dataset, augmentation, load
-from lava_snnlearn.data.batches import inputs
+from lava_snnlearn.data.batches import Augmentation, inputs
 from lava_snnlearn.files import write_text
 from lava_snnlearn.fixed_point.emulator import emulate
 from lava_snnlearn.fixed_point.graph import FixedNetwork
 from lava_snnlearn.fixed_point.quantize import quantize
 from lava_snnlearn.fixed_point.table import advice, connection_rows, population_rows
 from lava_snnlearn.fixed_point.trace import Trace
+from lava_snnlearn.methods.direct_engine import FeedbackMethod
 from lava_snnlearn.networks.classifier import Classifier
 from lava_snnlearn.networks.norms import NORMS
 from lava_snnlearn.neurons import LIF, RESETS
@@ -44,6 +45,8 @@ DEFAULT_EPOCHS = {"digits": 30, "mnist": 2, "fashion": 2}
 BATCH_SIZE, ENERGY_BATCH_SIZE = 128, 20
 CALIBRATION = 2000
 """Training samples that set the ranges of the integers."""
+ALIGNED = 256
+"""Test samples whose gradient is compared with the backpropagated one."""
 PICTURED = 64
 """Test samples whose full traces go into the report's pictures."""
 
@@ -123,9 +126,13 @@ class Settings:
         return load(self.data, train_size=self.train_size, steps=steps, by=self.frames, **most)
 
 
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
 @dataclass(frozen=True)
 class Summary:
-    """What a run gave: accuracies on the test set, verification, files."""
+    """What a run gave: accuracies on the test set, verification, files. ``alignment``: of methods with feedback of their own,
+    the cosine of their gradient and the backpropagated one, by weight."""
 
     folder: Path
     history: History
@@ -133,6 +140,7 @@ class Summary:
     float_accuracy: float
     fixed_accuracy: float
     agreement: float
+    alignment: dict[str, float]
     verification: Report
     seconds: dict[str, float]
 
@@ -184,12 +192,14 @@ def run(
     stages = Stages(tell)
     torch.set_num_threads(settings.threads)
     method = methods.get(settings.method, **dict(settings.options))
+    if hasattr(method, "begin_task"):
+        raise ValueError(f"{method.name} learns sequences of tasks; run it by lava_snnlearn.continual.pipeline")
     if method.preset.energy:
         _refuse_for_energy(settings, method)
     data = settings.load(method.preset)
     torch.manual_seed(settings.seed)
-    settings = _complete(settings, method, data)
-    network = _network(settings, method, data)
+    settings = completed(settings, method, data)
+    network = build_network(settings, method, data)
     trainer = _trainer(settings, network, method, data, folder)
     stages.done("load", f"{method}\n{counts(data)}")
     history = trainer.resume() if resume else trainer.fit(overwrite=overwrite)
@@ -210,7 +220,8 @@ def run(
     stages.done("emulate", f"emulated: test accuracy {fixed_accuracy:.4f} (fixed point), {clipped} membranes clipped")
     proof = verify(chip, time_first(data.test.x[: settings.verify_samples]))
     stages.done("verify", str(proof))
-    summary = Summary(folder, history, chip, float_accuracy, fixed_accuracy, agreement, proof, stages.seconds)
+    cosines = _alignment(network, method, data)
+    summary = Summary(folder, history, chip, float_accuracy, fixed_accuracy, agreement, cosines, proof, stages.seconds)
     _write(settings, data, method, summary, answer)
     stages.done("report", f"report: {folder / 'report.html'}")
     return summary
@@ -246,7 +257,7 @@ def _refuse_for_energy(settings: Settings, method: methods.Method) -> None:
         )
 
 
-def _complete(settings: Settings, method: methods.Method, data: Dataset) -> Settings:
+def completed(settings: AnySettings, method: methods.Method, data: Dataset) -> AnySettings:
     """The settings with the defaults of method and data set filled in, so that a report shows what was run."""
     preset = method.preset
     known: dict[str, Layers] = FEEDBACK_LAYERS if preset.feedback else ENERGY_LAYERS if preset.energy else DEFAULT_LAYERS
@@ -275,7 +286,8 @@ def _neuron(settings: Settings, method: methods.Method) -> LIF:
     return dataclasses.replace(method.preset.neuron, **changes)
 
 
-def _network(settings: Settings, method: methods.Method, data: Dataset) -> Classifier:
+def build_network(settings: Settings, method: methods.Method, data: Dataset) -> Classifier:
+    """The network of completed settings, with weights from torch's generator."""
     layers = settings.layers
     if method.preset.energy:
         assert isinstance(layers, tuple)  # text was refused
@@ -283,7 +295,7 @@ def _network(settings: Settings, method: methods.Method, data: Dataset) -> Class
         return networks.energy_net([data.features, *layers, data.classes], steps=settings.steps)
     neuron = _neuron(settings, method)
     options: dict[str, Any] = {"norm": settings.norm, "steps": settings.steps, "encoding": settings.encoding}
-    assert layers is not None  # _complete has filled it in
+    assert layers is not None  # completed() has filled it in
     if isinstance(neuron, FeedbackLIF):
         source = data.features if data.shape is None else data.shape
         return networks.feedback_net(source, layers, data.classes, neuron, width=settings.width, **options)
@@ -304,7 +316,7 @@ def _network(settings: Settings, method: methods.Method, data: Dataset) -> Class
 
 
 def _trainer(settings: Settings, network: Classifier, method: methods.Method, data: Dataset, folder: Path) -> Trainer:
-    assert settings.epochs is not None  # _complete has filled them in
+    assert settings.epochs is not None  # completed() has filled them in
     assert settings.batch_size is not None
     return Trainer(
         network,
@@ -315,14 +327,31 @@ def _trainer(settings: Settings, network: Classifier, method: methods.Method, da
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
         run_dir=folder,
-        augment=None if settings.augment is None else _augmentation(settings.augment, data),
+        augment=image_augmentation(settings.augment, data),
     )
 
 
-def _augmentation(names: str, data: Dataset) -> Any:
+def image_augmentation(names: str | None, data: Dataset) -> Augmentation | None:
+    """The augmentations of ``Settings.augment``.
+
+    Raises:
+        ValueError: data that are no images, an unknown name.
+    """
+    if names is None:
+        return None
     if data.shape is None:
         raise ValueError(f"augment {names!r} needs images, but {data.name} has plain features")
     return augmentation(names, data.shape)
+
+
+def _alignment(network: Classifier, method: methods.Method, data: Dataset) -> dict[str, float]:
+    """Of methods whose errors go through feedback of their own: cosine with the backpropagated gradient, without noise."""
+    if not isinstance(method, FeedbackMethod):
+        return {}
+    assert isinstance(network, networks.Network)
+    # Test samples: on those that were learnt, the backpropagated gradient vanishes in the end.
+    x = torch.from_numpy(time_first(data.test.x[:ALIGNED]))
+    return methods.alignment(network.eval(), method, x, torch.from_numpy(data.test.y[:ALIGNED]))
 
 
 def verified(proof: Report) -> dict[str, Any]:
@@ -336,7 +365,7 @@ def verified(proof: Report) -> dict[str, Any]:
 
 
 def _write(settings: Settings, data: Dataset, method: methods.Method, summary: Summary, answer: Trace) -> None:
-    from lava_snnlearn.report import activity, inference_figures, training_figures, verdict, write_report
+    from lava_snnlearn.report import activity, alignment_table, inference_figures, training_figures, verdict, write_report
 
     proof = summary.verification
     trace = emulate(summary.network, time_first(data.test.x[:PICTURED]))
@@ -344,6 +373,7 @@ def _write(settings: Settings, data: Dataset, method: methods.Method, summary: S
         "float_accuracy": summary.float_accuracy,
         "fixed_accuracy": summary.fixed_accuracy,
         "agreement": summary.agreement,
+        **({"alignment": summary.alignment} if summary.alignment else {}),
         "saturated": dict(answer.saturated),
         "spike_rates": trace.spike_rates(),
         "best_epoch": summary.history.best_epoch,
@@ -359,6 +389,7 @@ def _write(settings: Settings, data: Dataset, method: methods.Method, summary: S
         ok=proof.ok,
         tables={
             "Result": [["", "test accuracy"], *summary.rows(), *activity(trace, answer)],
+            **alignment_table(summary.alignment),
             "Populations": population_rows(summary.network),
             "Connections": connection_rows(summary.network),
         },

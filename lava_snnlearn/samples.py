@@ -32,7 +32,10 @@ def samples_for(
         x = _read_npy(npy)
         # Sequences are time first.
         return (x[:, :count] if x.ndim == 3 else x[:count]), None
-    chosen = _data_of_run(file.parent / "summary.json") if data is None else data
+    settings = _settings_of_run(file.parent / "summary.json") if data is None else {"data": data}
+    if "sequence" in settings:
+        return _of_tasks(file, settings, count)
+    chosen = str(settings["data"])
     if known_name("data set", chosen, [*DATASETS, *EVENT_DATASETS, "random"]) == "random":
         return _random(network, count or 64), None
     if chosen in EVENT_DATASETS:
@@ -59,14 +62,32 @@ def _read_npy(path: Path) -> NDArray[Any]:
     return array
 
 
-def _data_of_run(summary: Path) -> str:
-    """The data set of the run that wrote this summary.json; "random" where there is none."""
+def _settings_of_run(summary: Path) -> dict[str, Any]:
+    """Settings of the run that wrote this summary.json, with "data" in any case: "random" where there is no such file."""
     if not summary.is_file():
-        return "random"
+        return {"data": "random"}
     try:
-        return str(json.loads(summary.read_text(encoding="utf-8"))["settings"]["data"])
+        settings: dict[str, Any] = json.loads(summary.read_text(encoding="utf-8"))["settings"]
+        return {**settings, "data": settings["data"]}
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{summary} does not say which data set the run used ({error!r}); name it with --data") from error
+
+
+def _of_tasks(file: Path, settings: dict[str, Any], count: int | None) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Test samples of a run on a sequence of tasks, evenly from all tasks that the file answers."""
+    import numpy as np
+
+    from lava_snnlearn.continual.pipeline import answered_by
+    from lava_snnlearn.continual.settings import TaskSettings
+
+    names = ("data", "sequence", "tasks", "seed", "train_size", "input")
+    try:
+        tasks = TaskSettings(**{name: settings[name] for name in names}).task_sequence()
+    except (LookupError, TypeError) as error:
+        raise ValueError(f"the summary.json beside {file} does not say which tasks were learnt ({error!r})") from error
+    test = answered_by(tasks, file)
+    chosen = np.linspace(0, len(test), min(count or len(test), len(test)), endpoint=False, dtype=np.int64)
+    return test.x[chosen], test.y[chosen]
 
 
 def _random(network: FixedNetwork, count: int) -> NDArray[Any]:

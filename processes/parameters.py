@@ -10,7 +10,7 @@ import numpy as np
 from lava.magma.core.process.variable import Var
 from numpy.typing import ArrayLike, NDArray
 
-from lava_snnlearn.checks import whole_number, within
+from lava_snnlearn.checks import at_least, whole_number, within
 from lava_snnlearn.fixed_point import limits
 from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_MAX
 
@@ -59,6 +59,13 @@ def plain_var(init: NDArray) -> Var:
 def single_var(value: int) -> Var:
     """A Var of shape (1,) that holds one integer."""
     return plain_var(np.array([value]))
+
+
+def row_shape(process: str, shape: tuple[int], axis: str = "n", what: str = "neurons") -> tuple[int]:
+    """``shape``, checked: ValueError unless it is (axis,) with at least one entry, TypeError if that is not whole."""
+    if len(shape) != 1:
+        raise ValueError(f"{process}: shape is {shape}; it must be ({axis},), the number of {what} alone")
+    return (at_least(1, f"{process}: the number of {what} in shape", shape[0]),)
 
 
 def ranged(process: str, name: str, value: int, low: int, high: int, remedy: str) -> int:

@@ -18,7 +18,7 @@ SPIKE_BITS_MAX = 16
 
 _SCALE = "Move factors of two to the neurons' scale."
 _RATE = f"The learning rate is multiplier / 2**shift, of 0..{MULTIPLIER_MAX} and 0..{SHIFT_MAX}: scale the two together."
-_RANGES = {
+RANGES = {
     "exponent": (limits.EXPONENT_MIN, limits.EXPONENT_MAX, _SCALE),
     "back_exponent": (BACK_EXPONENT_MIN, BACK_EXPONENT_MAX, _SCALE),
     "multiplier": (0, MULTIPLIER_MAX, _RATE),
@@ -27,6 +27,7 @@ _RANGES = {
     "sample": (0, SAMPLE_MAX, "It counts samples from 0."),
     "learn_phase": (0, PERIOD_MAX - 1, f"A sample has at most {PERIOD_MAX} steps."),
 }
+"""Least and largest value of a parameter, and the remedy."""
 
 
 def plastic_constants(process: str, given: Mapping[str, int]) -> dict[str, int]:
@@ -35,7 +36,7 @@ def plastic_constants(process: str, given: Mapping[str, int]) -> dict[str, int]:
     given: exponent, back_exponent, multiplier, shift, seed, sample, learn_phase and reset_interval. Raises TypeError for one
     that is not whole, LimitError for one that is out of range.
     """
-    values = {name: ranged(process, name, given[name], *limit) for name, limit in _RANGES.items()}
+    values = {name: ranged(process, name, given[name], *limit) for name, limit in RANGES.items()}
     phase = values["learn_phase"]
     inside = f"The phase of the update, {phase}, has to lie in it."
     values["reset_interval"] = ranged(process, "reset_interval", given["reset_interval"], phase + 1, PERIOD_MAX, inside)

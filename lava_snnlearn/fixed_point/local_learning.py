@@ -51,6 +51,12 @@ SUMS_MAX = 1 << 46
 """What a subspace heard is clipped to this before it is multiplied."""
 MOMENTUM_BITS = 3
 """A subspace's momentum is 1 - 2 ** -3."""
+MOMENTUM_MAX = 20
+"""A running mean (a feedback matrix, the output's) moves by at least 2 ** -20 of what it lacks."""
+UPDATES = ("online", "accumulate")
+"""When memories change: at every step, or once a sample."""
+POSITIONS = ("post", "pre")
+"""Where noise enters: on the spikes, or on the membrane before the threshold."""
 SHADOW, STOCHASTIC, NEAREST = range(3)
 """Numbers of :data:`lava_snnlearn.fixed_point.plasticity.RULES`."""
 SOFTMAX, MSE = range(2)

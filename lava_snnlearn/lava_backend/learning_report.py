@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+Row: TypeAlias = tuple[str, Sequence[str], Sequence[NDArray[Any]]]
 
 
 class Quantity(NamedTuple):
@@ -17,6 +19,13 @@ class Quantity(NamedTuple):
     part: str
     values: NDArray[Any]
     phase: int | None = None
+
+
+def quantities(rows: Iterable[Row], phase: int | None = None) -> Iterator[Quantity]:
+    """Those of rows of (name, parts, an array for each part)."""
+    for name, parts, arrays in rows:
+        for part, values in zip(parts, arrays, strict=True):
+            yield Quantity(name, part, values, phase)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from lava.magma.core.process.variable import Var
 from numpy.typing import ArrayLike, NDArray
 
 from lava_snnlearn.lava_backend.configuration import run_config
-from lava_snnlearn.lava_backend.learning_report import LearningReport, Quantity, compare_learning
+from lava_snnlearn.lava_backend.learning_report import LearningReport, Quantity, Row, compare_learning, quantities
 from lava_snnlearn.lava_backend.local_graph import LocalGraph, Watch, build
 from lava_snnlearn.lava_backend.runner import TIME_LIMIT, guarded
 from lava_snnlearn.on_chip.local import LocalSettings, LocalState, SampleRecord, train_sample
@@ -147,7 +147,7 @@ def _layers(settings: LocalSettings) -> list[str]:
 def _quantities(settings: LocalSettings, record: SampleRecord) -> Iterator[Quantity]:
     """All of a sample that is compared, in the order in which it comes about."""
     layers, readout = _layers(settings), "the readout"
-    rows: list[tuple[str, Sequence[str], Sequence[NDArray[Any]]]] = [
+    rows: list[Row] = [
         ("noise", *((layers, record.noise) if settings.feedback == "learned" else ([], []))),
         ("spikes", layers, record.spikes),
         ("signals", layers, record.signals),
@@ -158,27 +158,21 @@ def _quantities(settings: LocalSettings, record: SampleRecord) -> Iterator[Quant
         ("memories", settings.names, record.weights),
     ]
     for phase in range(settings.period):
-        for name, parts, arrays in rows:
-            for part, values in zip(parts, arrays, strict=True):
-                yield Quantity(name, part, values[phase], phase)
-    yield Quantity("readout sums", readout, record.z)
-    for part, values in zip(settings.names, record.subspaces, strict=True):
-        yield Quantity("subspaces", part, values)
+        yield from quantities(((name, parts, [values[phase] for values in arrays]) for name, parts, arrays in rows), phase)
+    yield from quantities([("readout sums", [readout], [record.z]), ("subspaces", settings.names, record.subspaces)])
 
 
 def _kept(state: LocalState) -> Iterator[Quantity]:
     """What a state holds that no record tells."""
     settings = state.settings
-    rows: list[tuple[str, Sequence[str], Sequence[NDArray[Any]]]] = [
+    rows: list[Row] = [
         ("means of the output", _layers(settings)[: len(state.means)], state.means),
         ("velocities of subspaces", settings.names, state.velocities),
         ("sums of subspaces", settings.names, state.sums),
         ("number of samples", ["the network"], [np.array(state.samples)]),
         ("number of updates", ["the feedback"], [np.array(state.updates)]),
     ]
-    for name, parts, arrays in rows:
-        for part, values in zip(parts, arrays, strict=True):
-            yield Quantity(name, part, values)
+    yield from quantities(rows)
 
 
 class _Recorded:

@@ -8,7 +8,7 @@ phase of a sample by its step, so that nothing is exchanged between them but spi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from lava.magma.core.process.variable import Var
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from lava_snnlearn.lava_backend.configuration import run_config
-from lava_snnlearn.lava_backend.learning_report import LearningReport, Quantity, compare_learning
+from lava_snnlearn.lava_backend.learning_report import LearningReport, Quantity, Row, compare_learning, quantities
 from lava_snnlearn.lava_backend.runner import TIME_LIMIT, guarded
 from lava_snnlearn.lava_backend.schedule import held, scheduled
 from lava_snnlearn.on_chip.spide import OnChipSettings, OnChipState, SampleRecord, checked_batch, train_sample
@@ -173,7 +173,7 @@ def _quantities(settings: OnChipSettings, sample: LavaSample) -> Iterator[Quanti
     """All that is compared, in the order in which it comes about."""
     record = sample.record
     layers = [f"layer {layer}" for layer in range(1, settings.layers + 1)]
-    rows: list[tuple[str, Sequence[str], Sequence[NDArray[Any]]]] = [
+    rows: list[Row] = [
         ("forward counts", layers, record.forward),
         ("readout sums", ["the readout"], [record.z]),
         ("errors", ["the readout"], [record.e]),
@@ -184,9 +184,7 @@ def _quantities(settings: OnChipSettings, sample: LavaSample) -> Iterator[Quanti
         ("memories", settings.names, sample.memories),
         ("weights", settings.names, record.views),
     ]
-    for name, parts, arrays in rows:
-        for part, values in zip(parts, arrays, strict=True):
-            yield Quantity(name, part, values)
+    yield from quantities(rows)
 
 
 def _synapse(state: OnChipState, part: Synapses, memory: NDArray[np.int16], samples: int) -> SpideSynapse:

@@ -11,7 +11,6 @@ can be (Gruslys et al. 2016). Sources: Werbos 1990; Neftci, Mostafa and Zenke 20
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lava_snnlearn import distributed
-from lava_snnlearn.checks import known_name, real_number, whole_number
+from lava_snnlearn.checks import known_name, positive, whole_number
 from lava_snnlearn.methods.base import Loss, Preset, StepResult, check_batch, check_loss, loss_over_time
 from lava_snnlearn.methods.checkpointing import KINDS, Actions, Tally, plan, run_backward
 from lava_snnlearn.methods.online_engine import check_chunk
@@ -75,9 +74,7 @@ class BPTT:
         if self.slots is not None and whole_number("slots", self.slots) < 1:
             raise ValueError(f"slots is {self.slots}; a schedule of checkpoints needs at least 1 slot")
         if self.memory_mb is not None:
-            real_number("memory_mb", self.memory_mb)
-            if not (math.isfinite(self.memory_mb) and self.memory_mb > 0):
-                raise ValueError(f"memory_mb is {self.memory_mb}; it must be finite and > 0")
+            positive("memory_mb", self.memory_mb)
         if self._checkpointed and self.chunk is not None:
             raise ValueError("chunk cannot be chosen together with slots or memory_mb: checkpoints are made of single steps")
         if self.slots is not None and self.memory_mb is not None:

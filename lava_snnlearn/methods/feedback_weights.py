@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lava_snnlearn.checks import at_least, real_number
+from lava_snnlearn.checks import at_least, positive
 from lava_snnlearn.networks.classifier import Classifier
 from lava_snnlearn.networks.synapse import Shape
 
 
 def check_feedback(scale: Any, seed: Any) -> None:
     """Raise where a scale is not finite and > 0, or a seed not whole and at least 0 (ValueError, TypeError)."""
-    real_number("scale", scale)
-    if not (math.isfinite(scale) and scale > 0):
-        raise ValueError(f"scale is {scale}; the feedback's scale must be finite and > 0")
+    positive("scale", scale)
     at_least(0, "seed", seed)
 
 

@@ -15,7 +15,6 @@ forward pass has no part in it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor
 
 from lava_snnlearn import distributed
-from lava_snnlearn.checks import at_least, flag, known_name, real_number
+from lava_snnlearn.checks import at_least, flag, known_name, positive, real_number
 from lava_snnlearn.methods.base import Method, StepResult
 from lava_snnlearn.methods.ottt import OTTT
 from lava_snnlearn.methods.projection import ProjectedMethod, Respond, fan_in, run_projected, synapses_of
@@ -84,14 +83,14 @@ class HLOP(ProjectedMethod):
             for number in value if isinstance(value, Sequence) else () if value is None else (value,):
                 at_least(0, where, number)
         for rate in self.rate if isinstance(self.rate, Sequence) else (self.rate,):
-            _positive("rate", rate)
+            positive("rate", rate)
         at_least(1, "iterations", self.iterations)
         real_number("momentum", self.momentum)
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum is {self.momentum}; it must lie in [0, 1)")
-        _positive("clip", self.clip)
+        positive("clip", self.clip)
         flag("spiking", self.spiking)
-        _positive("spiking_scale", self.spiking_scale)
+        positive("spiking_scale", self.spiking_scale)
         at_least(1, "spiking_steps", self.spiking_steps)
         known_name("projection", self.projection, PROJECTIONS)
 
@@ -260,9 +259,3 @@ def random_rows(count: int, old: Tensor) -> Tensor:
 
 def _linear(drive: Tensor) -> Tensor:
     return drive
-
-
-def _positive(where: str, value: Any) -> None:
-    real_number(where, value)
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{where} is {value}; it must be finite and > 0")

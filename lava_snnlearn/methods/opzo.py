@@ -11,7 +11,6 @@ nothing else is said, the choices are those of the grsnn_hlop_opzo_msg spec, 3.1
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from lava_snnlearn import distributed
-from lava_snnlearn.checks import flag, known_name, real_number, whole_number
+from lava_snnlearn.checks import flag, known_name, positive, real_number, whole_number
 from lava_snnlearn.methods.base import StepResult
 from lava_snnlearn.methods.direct_engine import DirectWalk, FeedbackMethod, State
 from lava_snnlearn.methods.local_readouts import LocalReadouts
@@ -83,10 +82,7 @@ class OPZO(FeedbackMethod):
         for option in ("antithetic", "bias_correction", "baseline", "keep_alpha", "local_learning"):
             flag(option, getattr(self, option))
         for option in ("alpha", "local_rate"):
-            value = getattr(self, option)
-            real_number(option, value)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{option} is {value}; it must be finite and > 0")
+            positive(option, getattr(self, option))
         real_number("momentum", self.momentum)
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum is {self.momentum}; it must lie in [0, 1), near 1, e.g. 1 - 2**-10")

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lava_snnlearn.checks import at_least, known_name, real_number
+from lava_snnlearn.checks import at_least, known_name, positive, real_number
 from lava_snnlearn.methods.base import Loss, Preset, StepResult, check_loss
 from lava_snnlearn.methods.equilibrium import MASKS, Adjoint, Errors, run_equilibrium
 from lava_snnlearn.methods.norm_limit import check_limit, project
@@ -79,9 +79,7 @@ class SPIDE:
         check_limit(self.norm_limit, self.norm_kind)
         known_name("mask", self.mask, MASKS)
         for name, value in (("gain", 1.0 if self.gain is None else self.gain), ("threshold_backward", self.threshold_backward)):
-            real_number(name, value)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} is {value}; it must be finite and > 0")
+            positive(name, value)
         if self.reset_backward is not None:
             real_number("reset_backward", self.reset_backward)
             if not -math.inf < self.reset_backward < self.threshold_backward:

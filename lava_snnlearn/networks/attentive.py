@@ -31,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lava_snnlearn.checks import at_least, instance_of, real_number, tensor
+from lava_snnlearn.checks import at_least, instance_of, positive, tensor
 from lava_snnlearn.neurons.lif import LIF, step
 
 
@@ -136,9 +136,7 @@ class AttentiveNetwork(nn.Module):
         self.inputs, self.hidden = at_least(1, "inputs", inputs), at_least(1, "hidden", hidden)
         self.classes = at_least(1, "classes", classes)
         self.k_top, self.k_att = at_least(0, "k_top", k_top), at_least(1, "k_att", k_att)
-        real_number("input_scale", input_scale)
-        if not 0 < input_scale < math.inf:
-            raise ValueError(f"input_scale is {input_scale}; it must be finite and > 0")
+        positive("input_scale", input_scale)
         width = 2 * self.hidden
         self.input = nn.Linear(self.inputs, self.hidden)
         self.recurrent = nn.Linear(self.hidden, self.hidden, bias=False)

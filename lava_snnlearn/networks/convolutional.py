@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from lava_snnlearn.checks import real_number, whole_number
+from lava_snnlearn.checks import positive, whole_number
 from lava_snnlearn.networks.layers import Readout, SpikingLayer
 from lava_snnlearn.networks.network import Network
 from lava_snnlearn.networks.norms import spike_gain
@@ -90,9 +90,7 @@ def conv_net(
 
 
 def _read(shape: Shape, text: str, width: float) -> _Plan:
-    real_number("width", width)
-    if not (math.isfinite(width) and width > 0):
-        raise ValueError(f"width is {width}; it must be finite and > 0")
+    positive("width", width)
     found: list[dict[str, Any]] = []
     pool = 1
     tokens = text.split("-")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lava_snnlearn.checks import real_number, whole_number
+from lava_snnlearn.checks import positive, whole_number
 from lava_snnlearn.networks.layers import Population, Readout
 from lava_snnlearn.networks.network import Network
 from lava_snnlearn.networks.norms import spike_gain
@@ -158,9 +158,7 @@ def nf_resnet(
     Raises:
         ValueError: sizes that do not fit, alpha not > 0.
     """
-    real_number("alpha", alpha)
-    if not (math.isfinite(alpha) and alpha > 0):
-        raise ValueError(f"alpha is {alpha}; it must be finite and > 0")
+    positive("alpha", alpha)
     cell = LIF() if neuron is None else neuron
     stages = _stages(input_shape, blocks, width)
     body: list[Any] = [Synapse(input_shape, width, kernel=3, standardise=True)]

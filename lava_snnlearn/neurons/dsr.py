@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from lava_snnlearn.checks import real_number
+from lava_snnlearn.checks import positive
 from lava_snnlearn.neurons.feedback import FeedbackLIF
 from lava_snnlearn.neurons.lif import LIF, Drive
 
@@ -28,10 +28,7 @@ class DSRNeuron(LIF):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("alpha", "bound"):
-            value = getattr(self, name)
-            real_number(name, value)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} is {value}; it must be finite and > 0")
+            positive(name, getattr(self, name))
         if self.alpha > 1:
             raise ValueError(f"alpha is {self.alpha}; the neuron fires at alpha * threshold, so it must lie in (0, 1]")
         if self.reset != "subtract":
@@ -87,10 +84,7 @@ class DSRLIF(DSRNeuron):
 
     def __post_init__(self) -> None:
         for name in ("tau", "dt"):
-            value = getattr(self, name)
-            real_number(name, value)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} is {value}; it must be finite and > 0")
+            positive(name, getattr(self, name))
         object.__setattr__(self, "leak", 1 - math.exp(-self.dt / self.tau))
         super().__post_init__()
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lava_snnlearn.checks import real_number, tensor, whole_number
+from lava_snnlearn.checks import positive, tensor, whole_number
 from lava_snnlearn.neurons.lif import LIF
 from lava_snnlearn.neurons.surrogate import FUSED
 
@@ -62,9 +61,7 @@ def threshold_of(neuron: LIF, threshold: float | None) -> float:
     """``threshold``, or the neuron's own if it is None; refused unless finite and > 0."""
     if threshold is None:
         return float(neuron.threshold)
-    real_number("threshold", threshold)
-    if not (math.isfinite(threshold) and threshold > 0):
-        raise ValueError(f"threshold is {threshold}; it must be finite and > 0")
+    positive("threshold", threshold)
     return float(threshold)
 
 

@@ -16,14 +16,13 @@ tests check with finite differences.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lava_snnlearn.checks import known_name, real_number
+from lava_snnlearn.checks import known_name, positive
 
 
 @dataclass(frozen=True)
@@ -33,9 +32,7 @@ class Surrogate:
     a: float = 1.0
 
     def __post_init__(self) -> None:
-        real_number("surrogate parameter a", self.a)
-        if not (math.isfinite(self.a) and self.a > 0):
-            raise ValueError(f"surrogate parameter a is {self.a}; it must be finite and > 0")
+        positive("surrogate parameter a", self.a)
 
     def __call__(self, x: Tensor) -> Tensor:
         """phi'(x), same shape as x."""

@@ -226,7 +226,7 @@ class OnChipTaskTrainer:
 
 
 def _checked_rows(rows: Any, tasks: int) -> list[int | list[int]]:
-    remedy = "give one number, or a list of one a connection, for each task, e.g. [[16, 32], [13, 25]]"
+    remedy = "give a list with an entry a task, a number or a list of one a connection, e.g. [[16, 32], [13, 25]]"
     instance_of("rows", rows, (list, tuple), remedy)
     if len(rows) != tasks:
         raise ValueError(f"rows has {len(rows)} entries for {tasks} tasks; {remedy}")

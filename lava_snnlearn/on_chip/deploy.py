@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +12,13 @@ from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_SHIFT
 from lava_snnlearn.fixed_point.graph import INPUT, Connection, FixedNetwork, Population
 from lava_snnlearn.fixed_point.host import HostInput
 from lava_snnlearn.fixed_point.limits import BIAS_EXPONENT_MAX
-
-if TYPE_CHECKING:
-    from lava_snnlearn.on_chip.local.settings import LocalSettings
-    from lava_snnlearn.on_chip.spide.settings import OnChipSettings
+from lava_snnlearn.on_chip.settings import ChipSettings
 
 READOUT = "readout"
 
 
 def fixed_network(
-    settings: OnChipSettings | LocalSettings,
+    settings: ChipSettings,
     views: Sequence[NDArray[np.int16]],
     exponents: Sequence[int],
     *,

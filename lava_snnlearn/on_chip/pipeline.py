@@ -147,7 +147,8 @@ class Settings:
         assert isinstance(network, LocalSettings)  # SPIDE was refused
         rows = None
         if self.method == "hlop":
-            rows = dict(self.options).get("rows") or default_rows(network, self.tasks)
+            rows = dict(self.options).get("rows")
+            rows = default_rows(network, self.tasks) if rows is None else rows
         tasks = permuted(data, self.tasks, seed=self.seed)
         return OnChipTaskTrainer(network, tasks, rows=rows, epochs=self.epochs, run_dir=folder)
 

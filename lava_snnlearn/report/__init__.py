@@ -1,7 +1,7 @@
 """Plots and the HTML report of a run."""
 
 from lava_snnlearn.report.html import write_report
-from lava_snnlearn.report.pages import Figures, activity, inference_figures, training_figures, verdict
+from lava_snnlearn.report.pages import Figures, activity, alignment_table, inference_figures, training_figures, verdict
 from lava_snnlearn.report.plots import (
     confusion_matrix,
     curves,
@@ -18,6 +18,7 @@ from lava_snnlearn.report.plots import (
 __all__ = [
     "Figures",
     "activity",
+    "alignment_table",
     "confusion_matrix",
     "curves",
     "diagnostics",

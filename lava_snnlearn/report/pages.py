@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,6 +36,14 @@ def activity(trace: Trace, answer: Trace) -> list[list[str]]:
         ["spikes per neuron and step", f"{sent:.3f}"],
         ["membranes clipped to 24 bits", str(sum(answer.saturated.values()))],
     ]
+
+
+def alignment_table(cosines: Mapping[str, float]) -> dict[str, list[list[str]]]:
+    """How well a method's gradient agrees with the backpropagated one, cosines by weight: heading -> rows; {} of nothing."""
+    if not cosines:
+        return {}
+    head = ["gradient of", "cosine with the backpropagated one"]
+    return {"Feedback": [head, *([name, f"{cosine:.3f}"] for name, cosine in cosines.items())]}
 
 
 def training_figures(epochs: Sequence[EpochMetrics]) -> Figures:

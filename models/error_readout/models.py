@@ -31,7 +31,6 @@ class _ErrorReadoutModel(ReadoutModel, GatedModel):
     def __init__(self, proc_params: ProcessParameters) -> None:
         super().__init__(proc_params)
         self._outputs: SharedRecord = proc_params["outputs"]
-        self._recorded = 0
 
     def run_spk(self) -> None:
         """One step: receive; integrate and send the error if active."""
@@ -50,9 +49,7 @@ class _ErrorReadoutModel(ReadoutModel, GatedModel):
             current = np.zeros_like(current)
         self.e_out.send(self.e)
         self.o_out.send(current)
-        if self._recorded < self._outputs.steps:
-            self._outputs.append(self.output, self._dtype)
-            self._recorded += 1
+        self._outputs.keep(self.output, self._dtype)
 
     def _integrate(self, current: NDArray) -> None:
         """Advance ``output`` by a step."""

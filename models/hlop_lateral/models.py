@@ -37,7 +37,6 @@ class _HLOPLateralModel(GatedModel):
     def __init__(self, proc_params: ProcessParameters) -> None:
         super().__init__(proc_params)
         self._subspaces: SharedRecord = proc_params["subspaces"]
-        self._recorded = 0
 
     def run_spk(self) -> None:
         """One step: receive, send what is left, and learn in its time."""
@@ -53,9 +52,7 @@ class _HLOPLateralModel(GatedModel):
             self.sample += 1
             if self.sample[0] % self.average[0] == 0:
                 self._turn(old)
-            if self._recorded < self._subspaces.steps:
-                self._subspaces.append(self.subspace, self._dtype)
-                self._recorded += 1
+            self._subspaces.keep(self.subspace, self._dtype)
 
     def _trace(self) -> NDArray:
         """What arrives."""

@@ -36,7 +36,6 @@ class _OPZOFeedbackModel(SampleModel):
         super().__init__(proc_params)
         self._noise = DelayLine(proc_params["delay"], proc_params["size"], self._dtype)
         self._matrices: SharedRecord = proc_params["matrices"]
-        self._recorded = 0
 
     def run_spk(self) -> None:
         """One step: send what the last one left, then receive, learn and compute the next signal."""
@@ -51,9 +50,7 @@ class _OPZOFeedbackModel(SampleModel):
             bits = local_learning.momentum_bits.py_func(int(self.count[0]), int(self.momentum[0]))
             self._learn(answered, self._centred(output, int(self.baseline[0])) if self.baseline[0] else output, bits)
         self._feed_back(error)
-        if self._recorded < self._matrices.steps:
-            self._matrices.append(self.matrix, self._dtype)
-            self._recorded += 1
+        self._matrices.keep(self.matrix, self._dtype)
 
     def _signals(self) -> tuple[NDArray, NDArray, NDArray]:
         """Noise, output and error that arrive."""

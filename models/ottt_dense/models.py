@@ -48,7 +48,6 @@ class _OTTTDenseModel(SampleModel):
         self._projected: bool = proc_params["projected"]
         self._record: SharedRecord = proc_params["memories"]
         self._past = DelayLine(proc_params["delay"], self._record.shape[1], self._dtype)
-        self._recorded = 0
 
     def run_spk(self) -> None:
         """One step: send what the last one left; receive, trace, learn."""
@@ -75,9 +74,7 @@ class _OTTTDenseModel(SampleModel):
             self._learn(pre, factor, number)
         if phase == self.reset_interval[0] - 1:
             self.sample += 1
-        if self._recorded < self._record.steps:
-            self._record.append(self.memory, self._dtype)
-            self._recorded += 1
+        self._record.keep(self.memory, self._dtype)
 
     def _factor(self) -> NDArray:
         return self.receive("m_in")

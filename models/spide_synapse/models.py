@@ -43,7 +43,6 @@ class _SpideSynapseModel(SampleModel):
         self._rule: str = proc_params["rule"]
         self._mask: NDArray[np.bool_] = proc_params["mask"]
         self._records: tuple[SharedRecord, SharedRecord] = (proc_params["memories"], proc_params["views"])
-        self._updates = 0
 
     def run_spk(self) -> None:
         """One step: send both ways what the last one left, then receive, count and, in the learning phase, learn."""
@@ -64,13 +63,8 @@ class _SpideSynapseModel(SampleModel):
             self.memory[:] = self._learned()
             self.view[:] = self._seen()
             self.sample += 1
-            self._record()
-
-    def _record(self) -> None:
-        if self._updates < self._records[0].steps:
             for record, weights in zip(self._records, (self.memory, self.view), strict=True):
-                record.append(weights, self._dtype)
-            self._updates += 1
+                record.keep(weights, self._dtype)
 
     def _seen(self) -> NDArray:
         """The weights that spikes see, from the memory."""

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from lava_snnlearn.fixed_point import limits
 from lava_snnlearn.fixed_point.local_learning import prepare
-from lava_snnlearn.processes.parameters import SAMPLE_MAX, ranged, sample_times, single_var
-from lava_snnlearn.processes.readout import classes_of, error_vars
+from lava_snnlearn.processes.parameters import SAMPLE_MAX, ranged, row_shape, sample_times, single_var
+from lava_snnlearn.processes.readout import error_vars
 from lava_snnlearn.processes.recorder.process import SharedRecord
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class ErrorReadout(AbstractProcess):
         name: str | None = None,
         log_config: LogConfig | None = None,
     ) -> None:
-        shape = classes_of("ErrorReadout", shape)
+        shape = row_shape("ErrorReadout", shape, "classes", "classes")
         own = error_vars("ErrorReadout", kind, shift, table_step)
         leak = ranged("ErrorReadout", "dv", dv, 0, limits.DECAY_MAX, "The leak is dv/4096.")
         times = sample_times("ErrorReadout", t_start, t_stop, reset_interval)

@@ -9,8 +9,8 @@ from lava.magma.core.process.process import AbstractProcess, LogConfig
 from lava.magma.core.process.variable import Var
 
 from lava_snnlearn.checks import at_least
-from lava_snnlearn.processes.parameters import ranged, single_var
-from lava_snnlearn.processes.readout import classes_of, error_vars
+from lava_snnlearn.processes.parameters import ranged, row_shape, single_var
+from lava_snnlearn.processes.readout import error_vars
 
 if TYPE_CHECKING:
     from lava_snnlearn.testing.processes import ProcessCase
@@ -70,7 +70,7 @@ class ErrorStage(AbstractProcess):
         name: str | None = None,
         log_config: LogConfig | None = None,
     ) -> None:
-        shape = classes_of("ErrorStage", shape)
+        shape = row_shape("ErrorStage", shape, "classes", "classes")
         phase = at_least(0, "ErrorStage: error_phase", error_phase)
         inside = f"The error_phase, {phase}, has to lie in it."
         period = ranged("ErrorStage", "reset_interval", reset_interval, phase + 1, PERIOD_MAX, inside)

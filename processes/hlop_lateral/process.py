@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from lava_snnlearn.checks import flag
 from lava_snnlearn.fixed_point import local_learning
-from lava_snnlearn.fixed_point.plasticity import MULTIPLIER_MAX, SHIFT_MAX
 from lava_snnlearn.processes.parameters import PERIOD_MAX, SAMPLE_MAX, integer_array, plain_var, ranged, single_var
+from lava_snnlearn.processes.plastic import RANGES
 from lava_snnlearn.processes.recorder.process import SharedRecord
 
 if TYPE_CHECKING:
@@ -95,19 +95,16 @@ class HLOPLateral(AbstractProcess):
                 "Use fewer rows, or project a smaller layer."
             )
         flag("HLOPLateral: learning", learning)
-        phase = ranged(
-            "HLOPLateral", "learn_phase", learn_phase, 0, PERIOD_MAX - 1, f"A sample has at most {PERIOD_MAX} steps."
-        )
+        phase = ranged("HLOPLateral", "learn_phase", learn_phase, *RANGES["learn_phase"])
         start = ranged("HLOPLateral", "t_start", t_start, 0, phase, f"It has to come before the update in phase {phase}.")
         stop = phase + 1 if t_stop is None else t_stop
-        rate = f"The learning rate is multiplier / 2**shift, of 0..{MULTIPLIER_MAX} and 0..{SHIFT_MAX}: scale the two together."
         ranges = {
             "reset_interval": (reset_interval, phase + 1, PERIOD_MAX, f"The phase of the update, {phase}, has to lie in it."),
             "old": (old, 0, len(basis), f"It counts rows of the subspace, which has {len(basis)}."),
-            "multiplier": (multiplier, 0, MULTIPLIER_MAX, rate),
-            "shift": (shift, 0, SHIFT_MAX, rate),
+            "multiplier": (multiplier, *RANGES["multiplier"]),
+            "shift": (shift, *RANGES["shift"]),
             "average": (average, 1, SAMPLE_MAX, "It counts samples per update."),
-            "sample": (sample, 0, SAMPLE_MAX, "It counts samples from 0."),
+            "sample": (sample, *RANGES["sample"]),
             "t_stop": (stop, start + 1, phase + 1, f"It has to lie behind t_start = {start} and not behind the update."),
         }
         numbers = {key: ranged("HLOPLateral", key, *given) for key, given in ranges.items()}

@@ -8,9 +8,10 @@ from lava.magma.core.process.ports.ports import OutPort
 from lava.magma.core.process.process import AbstractProcess, LogConfig
 from lava.magma.core.process.variable import Var
 
-from lava_snnlearn.checks import at_least, flag
+from lava_snnlearn.checks import flag
 from lava_snnlearn.fixed_point import local_learning
-from lava_snnlearn.processes.parameters import PERIOD_MAX, SAMPLE_MAX, SEED_MAX, ranged, single_var
+from lava_snnlearn.processes.parameters import PERIOD_MAX, ranged, row_shape, single_var
+from lava_snnlearn.processes.plastic import RANGES
 
 if TYPE_CHECKING:
     from lava_snnlearn.testing.processes import ProcessCase
@@ -65,9 +66,7 @@ class NoiseSource(AbstractProcess):
         name: str | None = None,
         log_config: LogConfig | None = None,
     ) -> None:
-        if len(shape) != 1:
-            raise ValueError(f"NoiseSource: shape is {shape}; it must be (n,), the number of neurons alone")
-        shape = (at_least(1, "NoiseSource: the number of neurons in shape", shape[0]),)
+        shape = row_shape("NoiseSource", shape)
         flag("NoiseSource: antithetic", antithetic)
         most = f"A sample has at most {PERIOD_MAX} steps."
         count = ranged("NoiseSource", "steps", steps, 1, PERIOD_MAX, most)
@@ -85,10 +84,7 @@ class NoiseSource(AbstractProcess):
             PERIOD_MAX,
             "The steps with noise have to lie in it.",
         )
-        numbers = {
-            "seed": ranged("NoiseSource", "seed", seed, 0, SEED_MAX, "Any number of this range will do."),
-            "sample": ranged("NoiseSource", "sample", sample, 0, SAMPLE_MAX, "It counts samples from 0."),
-        }
+        numbers = {key: ranged("NoiseSource", key, value, *RANGES[key]) for key, value in (("seed", seed), ("sample", sample))}
         local_learning.prepare()
         super().__init__(shape=shape, name=name, log_config=log_config)
         self.z_out = OutPort(shape=shape)

@@ -25,7 +25,6 @@ from lava_snnlearn.processes.recorder.process import SharedRecord
 if TYPE_CHECKING:
     from lava_snnlearn.testing.processes import ProcessCase
 
-MOMENTUM_MAX = 20
 SHIFT_MIN, SHIFT_MAX = -12, 40
 """Of the signal: with entries of 28 bits, errors of 9 and up to 2**14 classes, sums stay below 2**63."""
 
@@ -106,10 +105,10 @@ class OPZOFeedback(AbstractProcess):
         speed = "A mean moves by 2**-shift of what is missing; 20 is slower than a million updates."
         ranges = {
             "delay": (delay, 0, limits.DELAY_MAX, "It is the number of layers that the noise passes before the readout."),
-            "momentum": (momentum, 0, MOMENTUM_MAX, speed),
+            "momentum": (momentum, 0, local_learning.MOMENTUM_MAX, speed),
             "count": (count, 0, SEED_MAX, "It counts updates from 0."),
             "shift": (shift, SHIFT_MIN, SHIFT_MAX, "Scale the errors or the matrix."),
-            "baseline": (baseline, 0, MOMENTUM_MAX, speed),
+            "baseline": (baseline, 0, local_learning.MOMENTUM_MAX, speed),
             "reset_interval": (reset_interval, 1, PERIOD_MAX, "It is the length of a sample."),
         }
         numbers = {key: ranged("OPZOFeedback", key, *given) for key, given in ranges.items()}

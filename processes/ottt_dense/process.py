@@ -11,15 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from lava_snnlearn.checks import flag, known_name
 from lava_snnlearn.fixed_point import limits
-from lava_snnlearn.fixed_point.local_learning import TRACE_MAX, prepare
+from lava_snnlearn.fixed_point.local_learning import TRACE_MAX, UPDATES, prepare
 from lava_snnlearn.processes.parameters import PERIOD_MAX, SAMPLE_MAX, ranged, single_var
 from lava_snnlearn.processes.plastic import SPIKE_BITS_MAX, plastic_constants, plastic_memory
 from lava_snnlearn.processes.recorder.process import SharedRecord
 
 if TYPE_CHECKING:
     from lava_snnlearn.testing.processes import ProcessCase
-
-UPDATES = ("online", "accumulate")
 
 
 class OTTTDense(AbstractProcess):

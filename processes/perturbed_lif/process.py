@@ -8,17 +8,16 @@ from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess, LogConfig
 from lava.magma.core.process.variable import Var
 
-from lava_snnlearn.checks import at_least, known_name
+from lava_snnlearn.checks import known_name
 from lava_snnlearn.fixed_point import limits
 from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_MAX
-from lava_snnlearn.fixed_point.local_learning import SURROGATES, prepare, surrogate_table
-from lava_snnlearn.processes.parameters import PERIOD_MAX, plain_var, ranged, sample_times, single_var
+from lava_snnlearn.fixed_point.local_learning import POSITIONS, SURROGATES, prepare, surrogate_table
+from lava_snnlearn.processes.parameters import PERIOD_MAX, plain_var, ranged, row_shape, sample_times, single_var
 from lava_snnlearn.processes.plastic import SPIKE_BITS_MAX
 
 if TYPE_CHECKING:
     from lava_snnlearn.testing.processes import ProcessCase
 
-POSITIONS = ("post", "pre")
 TABLE_SHIFT_MAX = 30
 
 
@@ -93,7 +92,7 @@ class PerturbedLIF(AbstractProcess):
         name: str | None = None,
         log_config: LogConfig | None = None,
     ) -> None:
-        shape = (_neurons(shape),)
+        shape = row_shape("PerturbedLIF", shape)
         known_name("PerturbedLIF surrogate", surrogate, SURROGATES)
         known_name("PerturbedLIF position", position, POSITIONS)
         scale = "Choose a smaller scale when you quantise."
@@ -124,9 +123,3 @@ class PerturbedLIF(AbstractProcess):
         from lava_snnlearn.testing.cases.perturbed_lif import case
 
         return case()
-
-
-def _neurons(shape: tuple[int]) -> int:
-    if len(shape) != 1:
-        raise ValueError(f"PerturbedLIF: shape is {shape}; it must be (n,), the number of neurons alone")
-    return at_least(1, "PerturbedLIF: the number of neurons in shape", shape[0])

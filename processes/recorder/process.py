@@ -54,6 +54,11 @@ class SharedRecord:
         self._rows(dtype)[written] = row
         self._state[:] = written + 1, _KINDS.index(dtype)
 
+    def keep(self, row: NDArray, dtype: type[np.generic]) -> None:
+        """As :meth:`append`, as long as there is room."""
+        if self._state[0] < self.steps:
+            self.append(row, dtype)
+
     def read(self) -> NDArray:
         """Copy of the rows written so far: [rows, *shape], int32 or float64."""
         written, kind = (int(value) for value in self._state)

@@ -55,6 +55,12 @@ def call() -> Callable[..., Result]:
     return run_command
 
 
+@pytest.fixture(scope="session")
+def call_once() -> Callable[..., Result]:
+    """:func:`run_command`, for fixtures of a module."""
+    return run_command
+
+
 @pytest.fixture
 def refused() -> Callable[..., str]:
     """:func:`refusal`."""

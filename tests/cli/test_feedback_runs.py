@@ -267,7 +267,7 @@ def test_what_does_not_apply_on_the_chip_is_refused_before_any_work(
         (["--layers", "16C3", "--reset", "zero"], ["layers '16C3', reset 'zero': does not apply"]),
         (["--data", "nmnist"], ["data 'nmnist'", "static images"]),
         (["--replay-samples", "5"], ["--on-chip"]),
-        (["--tasks", "2"], ["--on-chip"]),
+        (["--tasks", "2"], ["energy networks", "no sequences of tasks"]),
         (["--option", "arithmetic=exact"], ["unknown arithmetic 'exact'"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) and value[0].startswith("--") else "",

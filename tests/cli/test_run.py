@@ -124,6 +124,44 @@ def test_runs_of_every_kind_are_verified(call: Any, small: tuple[str, ...], tmp_
     assert chip.population("layer1").kind == ("lif" if "zero" in options else "soft_reset_lif")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(("--method", "opzo"), id="opzo"),
+        pytest.param(
+            ("--method", "opzo", "--option", "position=pre", "--option", "noise=gaussian", "--option", "antithetic=false"),
+            id="opzo-pre-gaussian",
+        ),
+        pytest.param(
+            ("--method", "opzo", "--option", "local_learning=true", "--option", "intermediate=1", "--layers", "16,16"),
+            id="opzo-local",
+        ),
+        pytest.param(("--method", "dfa", "--update", "online", "--learning-rate", "0.02", "--input", "graded"), id="dfa-online"),
+        pytest.param(("--method", "fa", "--option", "feedback=sign", "--layers", "4C3s2-16"), id="fa-sign-convolution"),
+    ],
+)
+def test_feedback_of_its_own_is_compared_with_backpropagation(
+    call: Any, results: Any, small: tuple[str, ...], tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    result = call("run", *small, *options, "--runs-dir", tmp_path, "--name", "mine")
+    assert result.code == 0, result
+    found = results(tmp_path / "mine")
+    assert (found["verified"], found["mismatches"]) == (True, {"lava": 0, "torch": 0})
+    weights = {name for name, values in read_tree(tmp_path / "mine" / "weights.h5", "weights").items() if values.ndim > 1}
+    assert set(found["alignment"]) == weights
+    # The readout learns from the true gradient.
+    assert found["alignment"]["readout.weight"] == pytest.approx(1, abs=1e-5)
+    assert all(-1 <= cosine < 0.9999 for name, cosine in found["alignment"].items() if name != "readout.weight")
+    html = (tmp_path / "mine" / "report.html").read_text()
+    assert "cosine with the backpropagated one" in html
+    assert ("Diagnostics" in html) == ("opzo" in options)
+
+
+def test_backpropagated_errors_are_not_compared(results: Any, finished: Path) -> None:
+    assert "alignment" not in results(finished)
+    assert "cosine" not in (finished / "report.html").read_text()
+
+
 def test_the_console_script_is_the_same(results: Any, finished: Path) -> None:
     """As a user starts it: another process, from another folder."""
     script = Path(sys.executable).parent / "lava-snnlearn"

@@ -275,6 +275,7 @@ def test_a_difference_is_found_and_named(monkeypatch):
     [
         (np.zeros((2, FEATURES + 1)), [0, 1], ValueError, "features"),
         (np.zeros((2, 3, FEATURES)), [0, 1], ValueError, "do not fit; expected .batch, "),
+        (np.zeros((0, FEATURES)), np.zeros(0, int), ValueError, "at least one sample"),
         (np.full((1, FEATURES), 100.0), [0], LimitError, "payload"),
         (np.zeros((2, FEATURES)), [0], ValueError, "one for each of the 2 samples"),
         (np.zeros((1, FEATURES)), [CLASSES], LimitError, "labels is 4"),

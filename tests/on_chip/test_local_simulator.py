@@ -252,7 +252,7 @@ def test_files_hold_all(tmp_path) -> None:
         ({"eta": float("nan")}, "eta"),
         ({"eta": 1e6}, "update multiplier"),
         ({"subspace_eta": 2000.0}, "subspace_eta"),
-        ({"sizes": (400000, 5, 3), "input_exponent": 7}, "largest sum"),
+        ({"sizes": (400000, 5, 3), "input_exponent": 7, "bias_payload": 0}, "largest sum"),
     ],
 )
 def test_bad_settings_are_refused(changes, message) -> None:
@@ -270,6 +270,8 @@ def test_bad_data_and_states_are_refused() -> None:
         infer(state, np.full((1, 5), -0.5))
     with pytest.raises(LimitError, match="labels"):
         train_epoch(state, np.zeros((1, 5)), [3])
+    with pytest.raises(ValueError, match="at least one sample"):
+        train_epoch(state, np.zeros((0, 5)), [])
     with pytest.raises(LimitError, match="rows"):
         begin_task(state, [7, 0])
     with pytest.raises(ValueError, match="rows"):

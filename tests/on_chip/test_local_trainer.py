@@ -12,8 +12,6 @@ import pytest
 from scipy.special import log_softmax
 
 from lava_snnlearn.data import Dataset, Split
-from lava_snnlearn.on_chip import trainer as module
-from lava_snnlearn.on_chip.learners import learner_of
 from lava_snnlearn.on_chip.local import (
     FEEDBACKS,
     LocalSettings,
@@ -144,32 +142,17 @@ def test_it_goes_on_from_a_network() -> None:
     assert_same(trainer.state, expected)
 
 
-class Interrupted(BaseException):
-    pass
-
-
 @pytest.mark.parametrize(("feedback", "memory"), [("transport", "stochastic"), ("learned", "stochastic"), ("fixed", "shadow")])
 @pytest.mark.parametrize("pieces", [0, 1, 3, 5, 8])
 def test_an_interrupted_run_ends_with_the_same_bits(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, feedback: str, memory: str, pieces: int
+    killed: Any, tmp_path: Path, feedback: str, memory: str, pieces: int
 ) -> None:
     settings = replace(SETTINGS, feedback=feedback, memory=memory, baseline=4)
     start = taught(settings)
     whole = make(tmp_path / "whole", settings, start=start)
     expected = whole.fit()
-    calls, real = 0, learner_of(settings)
-
-    def train(*arguments: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls > pieces:
-            raise Interrupted
-        return real.train_epoch(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "learner_of", lambda _: replace(real, train_epoch=train))
-        with pytest.raises(Interrupted):
-            make(tmp_path / "broken", settings, start=start).fit()
+    with killed(settings, pieces):
+        make(tmp_path / "broken", settings, start=start).fit()
     resumed = make(tmp_path / "broken", settings, start=start)
     found = resumed.resume()
     assert_same(resumed.state, whole.state)

@@ -287,7 +287,7 @@ def test_memories_that_do_not_fit_are_refused() -> None:
             OnChipState(state.settings, memories)
     with pytest.raises(TypeError, match="eta is 'fast'"):
         replace(state, eta="fast")
-    with pytest.raises(ValueError, match="2 weights for the connections F, R, C"):
+    with pytest.raises(ValueError, match="2 weights for F, R, C"):
         from_weights(state.settings, [np.zeros((20, 7)), np.zeros((20, 20))])
     with pytest.raises(TypeError, match="OnChipState"):
         infer(state.settings, np.zeros((1, 6)))  # type: ignore[arg-type]

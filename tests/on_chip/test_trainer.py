@@ -191,31 +191,14 @@ def test_without_validation_the_last_epoch_is_kept() -> None:
     assert trainer.state.samples == 2 * SAMPLES
 
 
-class Interrupted(BaseException):
-    pass
-
-
 @pytest.mark.parametrize("memory", ["shadow", "stochastic"])
 @pytest.mark.parametrize("pieces", [0, 1, 2, 3, 4, 8])
-def test_an_interrupted_run_ends_with_the_same_bits(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, memory: str, pieces: int
-) -> None:
+def test_an_interrupted_run_ends_with_the_same_bits(killed: Any, tmp_path: Path, memory: str, pieces: int) -> None:
     settings = replace(SETTINGS, memory=memory)
     whole = make_trainer(tmp_path / "whole", settings)
     expected = whole.fit()
-    calls, real = 0, learner_of(settings)
-
-    def train(*arguments: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls > pieces:
-            raise Interrupted
-        return real.train_epoch(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "learner_of", lambda _: replace(real, train_epoch=train))
-        with pytest.raises(Interrupted):
-            make_trainer(tmp_path / "broken", settings).fit()
+    with killed(settings, pieces):
+        make_trainer(tmp_path / "broken", settings).fit()
     if pieces:
         stored = read_tree(tmp_path / "broken" / "checkpoint.h5", content="checkpoint")["progress"]
         assert (stored["epoch"], stored["batch"]) == divmod(pieces, 3)

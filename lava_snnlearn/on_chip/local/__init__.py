@@ -14,7 +14,6 @@ from lava_snnlearn.on_chip.local.settings import FEEDBACKS, LocalSettings
 from lava_snnlearn.on_chip.local.simulator import (
     Diagnostics,
     EpochReport,
-    Inference,
     SampleRecord,
     checked_batch,
     infer,
@@ -22,6 +21,7 @@ from lava_snnlearn.on_chip.local.simulator import (
     train_sample,
 )
 from lava_snnlearn.on_chip.local.state import LocalState, begin_task, from_weights, initial
+from lava_snnlearn.on_chip.state import Inference
 
 __all__ = [
     "FEEDBACKS",

@@ -4,6 +4,9 @@ Arrays of all layers lie one after the other ("flat"). Connection c joins layer 
 readout); hidden layer l = c + 1 and connection c have the same place in every tuple. Within a phase the order is that of the
 Lava processes: neurons hear what the connections sent on the phase before, the readout computes its error, then connections
 read spikes and factors of this phase, and learn.
+
+``walk`` is one long loop on purpose: numba counts the references to every array of a tuple that is handed on, also to functions
+that it pastes in, and cut into parts the walk of a small network takes 1.3 to 2 times as long.
 """
 
 from __future__ import annotations

@@ -9,29 +9,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_snnlearn.checks import at_least, flag, instance_of, known_name, real_number, whole_number, within
+from lava_snnlearn.checks import flag, instance_of, known_name, within
 from lava_snnlearn.fixed_point import limits, local_learning, plasticity
 from lava_snnlearn.fixed_point.arithmetic import DECAY_ONE, MEMBRANE_SHIFT
+from lava_snnlearn.on_chip.settings import ETA_MAX, FORMATS, LOGITS, STEPS_MAX, ChipSettings, Ranges
 from lava_snnlearn.on_chip.synapses import Synapses, multiplier_and_shift
 
 FEEDBACKS = ("transport", "fixed", "learned")
 """Where the third factor comes from: down the forward weights (OTTT), through a fixed random matrix a layer (DFA), or through a
 matrix a layer that is learned from noise (OPZO)."""
-UPDATES = ("online", "accumulate")
-POSITIONS = ("post", "pre")
-STEPS_MAX = 127
 LAYERS_MAX = 16
-MOMENTUM_MAX = 20
 _TRACE_ROOM = 96
 """A trace of the largest lasting signal; below 127, so that it never saturates."""
-_LOGITS = 16
-"""The softmax's table spans about this difference of logits."""
 _SEEDS = 64
 """Streams of random bits that belong to one seed: one a connection, then one a layer's noise."""
 
 
 @dataclass(frozen=True, eq=False)
-class LocalSettings:
+class LocalSettings(ChipSettings):
     """A dense spiking network that learns on the chip at every time step (OTTT, arXiv 2210.04195; DFA; OPZO, 2407.12516; HLOP).
 
     Args:
@@ -92,21 +87,11 @@ class LocalSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        instance_of("sizes", self.sizes, (tuple, list), "it must be (features, hidden, ..., classes), e.g. (64, 128, 10)")
-        object.__setattr__(self, "sizes", tuple(at_least(1, "a size", size) for size in self.sizes))
-        if len(self.sizes) < 3 or self.sizes[-1] < 2:
-            raise ValueError(f"sizes is {self.sizes}; it needs features, at least one hidden layer, and at least two classes")
-        within("number of hidden layers", self.layers, 1, LAYERS_MAX, "Take fewer, wider layers.")
+        self._check_sizes(LAYERS_MAX)
         for name, names in self._choices().items():
             known_name(name, getattr(self, name), names)
         flag("antithetic", self.antithetic)
-        for name, (low, top, remedy) in _RANGES.items():
-            object.__setattr__(self, name, whole_number(name, getattr(self, name)))
-            within(name, getattr(self, name), low, top, remedy)
-        for name, (least, most, remedy) in _REAL_RANGES.items():
-            real_number(name, getattr(self, name))
-            object.__setattr__(self, name, float(getattr(self, name)))
-            within(name, getattr(self, name), least, most, remedy)
+        self._check_numbers(_RANGES, _REAL_RANGES)
         if self.feedback == "learned":
             self._check_noise()
         for part in self.synapses:
@@ -121,18 +106,15 @@ class LocalSettings:
             part.rate(self.eta)
         for number in range(len(self.synapses)):
             self.turn_rate(number)
-        # The trained network has this bias in a neuron's register, of 13 bits, with exponent 7.
-        remedy = "A neuron's bias register holds no more; lower bias_payload."
-        within("bias_payload << input_exponent", self.bias_payload << self.input_exponent, 0, 32, remedy)
 
     def _choices(self) -> dict[str, Any]:
         return {
             "feedback": FEEDBACKS,
-            "update": UPDATES,
+            "update": local_learning.UPDATES,
             "memory": plasticity.RULES,
             "surrogate": local_learning.SURROGATES,
             "error": plasticity.ERRORS,
-            "noise_position": POSITIONS,
+            "noise_position": local_learning.POSITIONS,
         }
 
     def _check_noise(self) -> None:
@@ -148,24 +130,9 @@ class LocalSettings:
                 within(name, getattr(self, name), self.noise_bits, limits.EXPONENT_MAX, remedy)
 
     @property
-    def layers(self) -> int:
-        """L, number of hidden layers."""
-        return len(self.sizes) - 2
-
-    @property
-    def channels(self) -> int:
-        """Input channels: features, and one for the bias unit if there is one."""
-        return self.sizes[0] + (self.bias_payload > 0)
-
-    @property
     def names(self) -> tuple[str, ...]:
         """Names of the connections, in the order of all tuples: W1 .. W(L+1)."""
         return tuple(f"W{number}" for number in range(1, self.layers + 2))
-
-    @property
-    def vth(self) -> int:
-        """Threshold of the hidden neurons in weight units; a spike subtracts it."""
-        return 1 << self.scale_bits
 
     @property
     def dv(self) -> int:
@@ -195,7 +162,7 @@ class LocalSettings:
     @property
     def error_shift(self) -> int:
         """Shift of the readout's error (see ``plasticity.error``)."""
-        span = self.readout_scale_bits + (np.log2(_LOGITS / plasticity.TABLE_SIZE) if self.error == "softmax" else -7)
+        span = self.readout_scale_bits + (np.log2(LOGITS / plasticity.TABLE_SIZE) if self.error == "softmax" else -7)
         return max(0, round(span))
 
     @property
@@ -292,31 +259,22 @@ class LocalSettings:
         """The softmax's table."""
         return plasticity.softmax_table(self.table_step)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain dict of numbers, strings and tuples; ``LocalSettings(**d)`` is its inverse."""
-        return {key: getattr(self, key) for key in self.__dataclass_fields__}
 
-
-_RANGES = {
+_RANGES: Ranges = {
+    **FORMATS,
     "steps": (1, STEPS_MAX, "Sums of a sample have a limited range."),
     "scale_bits": (5, 15, "The threshold register has 17 bits."),
-    "payload_one": (1, limits.GRADED_MAX, "Graded spikes have 8 bits."),
-    "bias_payload": (0, limits.GRADED_MAX, "Graded spikes have 8 bits."),
-    "input_exponent": (0, limits.EXPONENT_MAX, "Fold the factor into scale_bits."),
-    "hidden_exponent": (0, limits.EXPONENT_MAX, "Fold the factor into scale_bits."),
-    "readout_exponent": (0, limits.EXPONENT_MAX, "Fold the factor into readout_scale_bits."),
-    "readout_scale_bits": (0, 15, "Choose a scale at which weights have 8 bits."),
     "gain_bits": (0, 10, "Signals have 7 bits and a sign."),
     "noise_bits": (1, 3, "Noise is 1/2, 1/4 or 1/8 of a spike."),
-    "momentum": (0, MOMENTUM_MAX, "A feedback matrix holds no finer mean."),
-    "baseline": (0, MOMENTUM_MAX, "The mean holds no finer steps."),
+    "momentum": (0, local_learning.MOMENTUM_MAX, "A feedback matrix holds no finer mean."),
+    "baseline": (0, local_learning.MOMENTUM_MAX, "The mean holds no finer steps."),
     "subspace_average": (1, 1 << 16, "Subspaces turn at least so often."),
     "seed": (0, 1 << 40, "A seed is a number from 0 on."),
 }
-_REAL_RANGES = {
+_REAL_RANGES: Ranges = {
     "leak": (0, 1, "It is a share of the membrane."),
     "readout_leak": (0, 1, "It is a share of the output."),
-    "eta": (0, 1e6, "Choose a learning rate near 0.01."),
+    "eta": (0, ETA_MAX, "Choose a learning rate near 0.01."),
     "subspace_eta": (0, 1e3, "Choose a learning rate near 0.02."),
 }
 

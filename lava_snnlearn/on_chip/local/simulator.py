@@ -19,16 +19,8 @@ from lava_snnlearn.fixed_point import plasticity
 from lava_snnlearn.on_chip.local import kernel
 from lava_snnlearn.on_chip.local.settings import FEEDBACKS, LocalSettings
 from lava_snnlearn.on_chip.local.state import LocalState, check_state
+from lava_snnlearn.on_chip.state import Inference
 from lava_snnlearn.on_chip.synapses import checked_labels
-
-
-class Inference(NamedTuple):
-    """What a sample without learning gives: spike counts int32 [B, h_l] of each hidden layer, the readout's summed currents z
-    int64 [B, classes] in weight units, and the classes int64 [B] (largest z, the lowest index among equals)."""
-
-    counts: tuple[NDArray[np.int32], ...]
-    z: NDArray[np.int64]
-    predictions: NDArray[np.int64]
 
 
 class Diagnostics(NamedTuple):
@@ -87,7 +79,7 @@ def infer(state: LocalState, x: ArrayLike) -> Inference:
     payload = _payload(state, x)
     quiet = np.full(len(payload), -1, np.int64)
     _, counts, z, _, _ = _walk(state, payload, quiet, learning=False, keep=False)
-    return Inference(tuple(_split(state.settings, counts)), z, z.argmax(axis=1))
+    return Inference.of(state.settings, counts, z)
 
 
 def train_epoch(state: LocalState, x: ArrayLike, y: ArrayLike, seed: int | None = None) -> tuple[LocalState, EpochReport]:
@@ -117,9 +109,9 @@ def train_sample(state: LocalState, x: ArrayLike, label: int) -> tuple[LocalStat
     settings, phases = state.settings, state.settings.period
     parts = settings.synapses
     return after, SampleRecord(
-        spikes=tuple(_split(settings, record.spikes[0])),
-        noise=tuple(_split(settings, record.noise[0])),
-        signals=tuple(_split(settings, record.signals[0])),
+        spikes=tuple(settings.by_layer(record.spikes[0])),
+        noise=tuple(settings.by_layer(record.noise[0])),
+        signals=tuple(settings.by_layer(record.signals[0])),
         factors=tuple(np.split(record.factors[0], np.cumsum(settings.sizes[1:-1]), axis=1)),
         outputs=record.outputs[0],
         z=z[0],
@@ -146,6 +138,8 @@ def checked_batch(state: LocalState, x: ArrayLike, y: ArrayLike) -> tuple[NDArra
     """
     check_state(state)
     payload = _payload(state, x)
+    if len(payload) == 0:
+        raise ValueError(f"data have the shape {np.shape(x)}; there must be at least one sample to learn")
     return payload, checked_labels(y, len(payload), state.settings.sizes[-1])
 
 
@@ -284,8 +278,3 @@ def _cut(flat: NDArray, like: tuple[NDArray, ...]) -> list[NDArray]:
 
 def _shaped(flat: NDArray, like: tuple[NDArray, ...]) -> tuple[NDArray, ...]:
     return tuple(part.reshape(array.shape).copy() for part, array in zip(_cut(flat, like), like, strict=True))
-
-
-def _split(settings: LocalSettings, values: NDArray) -> list[NDArray]:
-    """Parts [..., h_l] of values [..., N]."""
-    return np.split(values, np.cumsum(settings.sizes[1:-1])[:-1], axis=-1)

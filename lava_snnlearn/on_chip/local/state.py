@@ -1,26 +1,23 @@
-"""The memory of a network that learns on the chip by a local rule: weights, feedback, subspaces; initial values, files."""
+"""The memory of a network that learns on the chip by a local rule: weights, feedback, subspaces; their initial values."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from os import PathLike
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lava_snnlearn.checks import at_least, instance_of, real_number, within
-from lava_snnlearn.fixed_point import local_learning, plasticity
+from lava_snnlearn.checks import at_least, instance_of, within
+from lava_snnlearn.fixed_point import local_learning
 from lava_snnlearn.on_chip.local.settings import LocalSettings, check_settings
-from lava_snnlearn.on_chip.synapses import payload_of
-
-_CONTENT = "LocalState"
-GAIN = 1.0
+from lava_snnlearn.on_chip.settings import ChipSettings
+from lava_snnlearn.on_chip.state import ChipState, check_number
 
 
 @dataclass(frozen=True, eq=False)
-class LocalState:
+class LocalState(ChipState):
     """All that a network keeps between samples.
 
     Args:
@@ -50,30 +47,24 @@ class LocalState:
     samples: int = 0
     updates: int = 0
     eta: float | None = None
+    settings_type: ClassVar[type[ChipSettings]] = LocalSettings
 
     def __post_init__(self) -> None:
         check_settings(self.settings)
         for name in _ARRAYS:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "old", tuple(at_least(0, "old rows", rows) for rows in self.old))
-        object.__setattr__(self, "samples", at_least(0, "samples", self.samples))
         object.__setattr__(self, "updates", at_least(0, "updates", self.updates))
-        eta = self.settings.eta if self.eta is None else self.eta
-        real_number("eta", eta)
-        object.__setattr__(self, "eta", float(eta))
-        within("eta", self.eta, 0, 1e6, "Choose a learning rate near 0.01.")
+        self._check_common()
         self._check_arrays()
 
     def _check_arrays(self) -> None:
         settings = self.settings
-        connections, hidden = len(settings.synapses), 0 if settings.feedback == "transport" else settings.layers
-        for name in ("memories", "subspaces", "velocities", "sums", "old"):
-            _check_number(name, getattr(self, name), connections)
+        hidden = 0 if settings.feedback == "transport" else settings.layers
+        for name in ("subspaces", "velocities", "sums", "old"):
+            check_number(name, getattr(self, name), settings.names)
         for name in ("matrices", "means"):
-            _check_number(name, getattr(self, name), hidden)
-        for part, memory in zip(settings.synapses, self.memories, strict=True):
-            part.check(memory, settings.memory)
-            part.rate(self.rate)
+            check_number(name, getattr(self, name), [f"layer {layer}" for layer in range(1, hidden + 1)])
         for layer in range(hidden):
             size, classes = settings.sizes[layer + 1], settings.sizes[-1]
             _check_array(f"matrix of layer {layer + 1}", self.matrices[layer], np.int32, (size, classes), _MATRIX_MAX)
@@ -87,68 +78,9 @@ class LocalState:
             _check_array(f"{part.name}: velocity", self.velocities[number], np.int32, shape, 1 << 30)
             _check_array(f"{part.name}: sums", self.sums[number], np.int64, shape, 1 << 62)
 
-    @property
-    def rate(self) -> float:
-        """The learning rate from now on."""
-        assert self.eta is not None
-        return self.eta
 
-    @property
-    def views(self) -> tuple[NDArray[np.int16], ...]:
-        """The weights that spikes see, even, -256..254, one array [n_out, n_in] a connection."""
-        return tuple(plasticity.seen(self.settings.memory, memory) for memory in self.memories)
-
-    def weights(self) -> dict[str, NDArray[np.float64]]:
-        """Real weights by connection as spikes see them; those of W1 for inputs of 1.0."""
-        return {part.name: part.real(view) for part, view in zip(self.settings.synapses, self.views, strict=True)}
-
-    def payload(self, x: ArrayLike) -> NDArray[np.int64]:
-        """What the source sends: int64 [..., channels]; see :func:`~lava_snnlearn.on_chip.synapses.payload_of`."""
-        settings = self.settings
-        return payload_of(x, settings.sizes[0], settings.payload_one, settings.bias_payload)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain nested dict of numbers, strings and arrays; :meth:`from_dict` is its inverse."""
-        return {
-            "settings": self.settings.to_dict(),
-            **{name: list(getattr(self, name)) for name in (*_ARRAYS, "old")},
-            **{name: getattr(self, name) for name in ("samples", "updates", "eta")},
-        }
-
-    @classmethod
-    def from_dict(cls, tree: Mapping[str, Any]) -> LocalState:
-        """Rebuild, and check, a state from :meth:`to_dict`'s form."""
-        return cls(**(dict(tree) | {"settings": LocalSettings(**tree["settings"])}))
-
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write an HDF5 file, atomically."""
-        from lava_snnlearn.files import write_tree
-
-        write_tree(path, self.to_dict(), content=_CONTENT)
-
-    @classmethod
-    def load(cls, path: str | PathLike[str]) -> LocalState:
-        """Read a file written by :meth:`save`; everything is checked.
-
-        Raises:
-            FileFormatError: the file is missing, truncated, foreign, or its content is not a valid state.
-        """
-        from lava_snnlearn.files import FileFormatError, read_tree
-
-        tree = read_tree(path, content=_CONTENT)
-        try:
-            return cls.from_dict(tree)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise FileFormatError(f"{path} does not hold a valid {_CONTENT}: {error}") from error
-
-
-_ARRAYS = ("memories", "matrices", "means", "subspaces", "velocities", "sums")
+_ARRAYS = ("matrices", "means", "subspaces", "velocities", "sums")
 _MATRIX_MAX = (local_learning.OUTPUT_MAX + 1) << local_learning.FEEDBACK_BITS
-
-
-def _check_number(name: str, values: Sequence[Any], wanted: int) -> None:
-    if len(values) != wanted:
-        raise ValueError(f"{name} has {len(values)} entries; this network needs {wanted}")
 
 
 def _check_array(what: str, values: Any, dtype: Any, shape: tuple[int, ...], limit: int) -> None:
@@ -174,7 +106,7 @@ def initial(settings: LocalSettings) -> LocalState:
     for part in settings.synapses:
         real = settings.sizes[0] if part.source == 0 else part.n_in
         rows = np.zeros((part.n_out, part.n_in))
-        rows[:, :real] = draw.uniform(-1, 1, (part.n_out, real)) * (GAIN * np.sqrt(3 / real))
+        rows[:, :real] = draw.uniform(-1, 1, (part.n_out, real)) * np.sqrt(3 / real)
         weights.append(np.clip(rows, -part.largest, part.largest))
     return from_weights(settings, weights)
 
@@ -191,7 +123,7 @@ def from_weights(settings: LocalSettings, weights: Sequence[ArrayLike]) -> Local
         LimitError: a weight that the format cannot hold. ValueError: shape, NaN.
     """
     check_settings(settings)
-    _check_number("weights", weights, len(settings.synapses))
+    check_number("weights", weights, settings.names)
     remedy = "Raise its exponent, or lower scale_bits or readout_scale_bits."
     classes, hidden = settings.sizes[-1], () if settings.feedback == "transport" else settings.sizes[1:-1]
     parts = settings.synapses
@@ -229,7 +161,7 @@ def begin_task(state: LocalState, rows: int | Sequence[int]) -> LocalState:
     check_state(state)
     parts = state.settings.synapses
     wanted = [rows] * len(parts) if isinstance(rows, (int, np.integer)) else list(rows)
-    _check_number("rows", wanted, len(parts))
+    check_number("numbers of rows", wanted, state.settings.names)
     subspaces, velocities, sums = [], [], []
     for number, (part, more) in enumerate(zip(parts, wanted, strict=True)):
         before = state.subspaces[number]

@@ -15,7 +15,6 @@ from lava_snnlearn.on_chip.spide.settings import OnChipSettings
 from lava_snnlearn.on_chip.spide.simulator import (
     Diagnostics,
     EpochReport,
-    Inference,
     SampleRecord,
     checked_batch,
     diagnose,
@@ -24,6 +23,7 @@ from lava_snnlearn.on_chip.spide.simulator import (
     train_sample,
 )
 from lava_snnlearn.on_chip.spide.state import OnChipState, from_weights, initial, project
+from lava_snnlearn.on_chip.state import Inference
 
 __all__ = [
     "Diagnostics",

@@ -11,27 +11,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lava_snnlearn.checks import LimitError, at_least, instance_of, known_name, real_number, whole_number, within
+from lava_snnlearn.checks import LimitError, instance_of, known_name
 from lava_snnlearn.fixed_point import limits, plasticity
+from lava_snnlearn.on_chip.settings import ETA_MAX, FORMATS, LOGITS, STEPS_MAX, ChipSettings, Ranges
 from lava_snnlearn.on_chip.synapses import Synapses
 
 _DELTA_BITS = 1
 DELTA = 1 << _DELTA_BITS
 """A spike subtracts twice the threshold, forward (V = 1, reset target -V) and backward (V_B = delta / 2)."""
-STEPS_MAX = 127
 BACKWARD_STEPS_MAX = 255
-"""Counts of spikes have 7 bits (forward) and 8 bits and a sign (backward)."""
+"""Sums of ternary spikes have 8 bits and a sign."""
 SYNAPSES_MAX = 64
 """Connections of a network at most; each has one stream of random bits for its updates and one for the norm limit."""
-_LOGITS = 16
-"""The softmax's table spans about this difference of logits; exp(-16) is far below its resolution."""
 _ERROR_BITS = plasticity.ERROR_ONE.bit_length() - 1
 _VIEW_BITS = plasticity.SHADOW_BITS - 1
 """128 shadow units are one weight unit."""
 
 
 @dataclass(frozen=True, eq=False)
-class OnChipSettings:
+class OnChipSettings(ChipSettings):
     """A dense network with feedback from its last to its first hidden layer that learns by SPIDE (arXiv 2302.00232).
 
     Args:
@@ -77,51 +75,15 @@ class OnChipSettings:
     frozen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        instance_of("sizes", self.sizes, (tuple, list), "it must be (features, hidden, ..., classes), e.g. (64, 100, 10)")
-        object.__setattr__(self, "sizes", tuple(at_least(1, "a size", size) for size in self.sizes))
-        if len(self.sizes) < 3 or self.sizes[-1] < 2:
-            raise ValueError(f"sizes is {self.sizes}; it needs features, at least one hidden layer, and at least two classes")
-        within("number of hidden layers", self.layers, 1, SYNAPSES_MAX - 2, "Take fewer, wider layers.")
-        self._check_numbers()
+        self._check_sizes(SYNAPSES_MAX - 2)
+        self._check_numbers(_RANGES, _REAL_RANGES)
         known_name("error", self.error, plasticity.ERRORS)
         known_name("memory", self.memory, plasticity.RULES)
-        for name, number in (("eta", self.eta), ("gamma", self.gamma)):
-            real_number(name, number)
-            object.__setattr__(self, name, float(number))
-        within("eta", self.eta, 0, 1e6, "Choose a learning rate near 0.03.")
-        within("gamma", self.gamma, 0, 1, "The feedback loop must contract.")
         instance_of("frozen", self.frozen, (tuple, list), "it must be a tuple of synapse names, e.g. ('F',)")
         object.__setattr__(self, "frozen", tuple(known_name("frozen synapses", name, self.names) for name in self.frozen))
         object.__setattr__(self, "masks", self._checked_masks())
         for part in self.synapses:
             part.rate(self.eta)
-
-    def _check_numbers(self) -> None:
-        high = limits.EXPONENT_MAX
-        ranges = {
-            "steps": (1, STEPS_MAX, "Forward counts have 7 bits."),
-            "backward_steps": (1, BACKWARD_STEPS_MAX, "Backward counts have 8 bits and a sign."),
-            "scale_bits": (1, 15, "The threshold register has 17 bits."),
-            "payload_one": (1, limits.GRADED_MAX, "Graded spikes have 8 bits."),
-            "bias_payload": (0, limits.GRADED_MAX, "Graded spikes have 8 bits."),
-            "input_exponent": (0, high, "Fold the factor into scale_bits."),
-            "hidden_exponent": (0, high, "Fold the factor into scale_bits."),
-            "readout_exponent": (0, high, "Fold the factor into readout_scale_bits."),
-            "readout_scale_bits": (0, 15, "Choose a scale at which weights have 8 bits."),
-            "gain_bits": (-20, 20, "See choose_gain."),
-            "seed": (0, 1 << 48, "A seed is a number from 0 on."),
-        }
-        for name, (low, top, remedy) in ranges.items():
-            object.__setattr__(self, name, whole_number(name, getattr(self, name)))
-            within(name, getattr(self, name), low, top, remedy)
-        # The trained network has this bias in a neuron's register, of 13 bits, with exponent 7.
-        within(
-            "bias_payload << input_exponent",
-            self.bias_payload << self.input_exponent,
-            0,
-            32,
-            "A neuron's bias register holds no more; lower bias_payload.",
-        )
 
     def _checked_masks(self) -> dict[str, NDArray[np.bool_]]:
         instance_of("masks", self.masks, Mapping, "it must be a dict from synapse name to a bool array")
@@ -137,24 +99,9 @@ class OnChipSettings:
         return checked
 
     @property
-    def layers(self) -> int:
-        """L, number of hidden layers."""
-        return len(self.sizes) - 2
-
-    @property
-    def channels(self) -> int:
-        """Input channels: features, and one for the bias unit if there is one."""
-        return self.sizes[0] + (self.bias_payload > 0)
-
-    @property
     def names(self) -> tuple[str, ...]:
         """Names of the synapses, in the order of all tuples: F, W1 .. W(L-1), R, C."""
         return ("F", *(f"W{layer}" for layer in range(1, self.layers)), "R", "C")
-
-    @property
-    def vth(self) -> int:
-        """Threshold of the hidden neurons in weight units, forward and backward."""
-        return 1 << self.scale_bits
 
     @property
     def delta(self) -> int:
@@ -193,7 +140,7 @@ class OnChipSettings:
         Softmax: entries of the table are 2 ** error_shift units of z apart. Mse: an output of 1.0 is 128 << error_shift, the
         power of two next to :attr:`logit_one`.
         """
-        span = self.logit_one * (_LOGITS / plasticity.TABLE_SIZE if self.error == "softmax" else 2.0**-_ERROR_BITS)
+        span = self.logit_one * (LOGITS / plasticity.TABLE_SIZE if self.error == "softmax" else 2.0**-_ERROR_BITS)
         return max(0, round(math.log2(span)))
 
     @property
@@ -254,9 +201,19 @@ class OnChipSettings:
             frozen=name in self.frozen,
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain dict of numbers, strings and arrays; ``OnChipSettings(**d)`` is its inverse."""
-        return {key: getattr(self, key) for key in self.__dataclass_fields__}
+
+_RANGES: Ranges = {
+    **FORMATS,
+    "steps": (1, STEPS_MAX, "Forward counts have 7 bits."),
+    "backward_steps": (1, BACKWARD_STEPS_MAX, "Backward counts have 8 bits and a sign."),
+    "scale_bits": (1, 15, "The threshold register has 17 bits."),
+    "gain_bits": (-20, 20, "See choose_gain."),
+    "seed": (0, 1 << 48, "A seed is a number from 0 on."),
+}
+_REAL_RANGES: Ranges = {
+    "eta": (0, ETA_MAX, "Choose a learning rate near 0.03."),
+    "gamma": (0, 1, "The feedback loop must contract."),
+}
 
 
 def check_settings(settings: Any) -> None:

@@ -27,18 +27,10 @@ from lava_snnlearn.fixed_point.plasticity import (
 from lava_snnlearn.on_chip.spide.kernel import relax
 from lava_snnlearn.on_chip.spide.settings import OnChipSettings
 from lava_snnlearn.on_chip.spide.state import OnChipState, check_state, project
+from lava_snnlearn.on_chip.state import Inference
 from lava_snnlearn.on_chip.synapses import Synapses, checked_labels
 
 Memories = tuple[NDArray[np.int16], ...]
-
-
-class Inference(NamedTuple):
-    """What the forward phase gives: spike counts int32 [B, h_l] of each hidden layer, the readout's sums z int64 [B, classes]
-    in weight units, and the classes int64 [B] (largest z, the lowest index among equals)."""
-
-    counts: tuple[NDArray[np.int32], ...]
-    z: NDArray[np.int64]
-    predictions: NDArray[np.int64]
 
 
 class SampleRecord(NamedTuple):
@@ -140,7 +132,7 @@ def infer(state: OnChipState, x: ArrayLike) -> Inference:
         raise ValueError(f"data of shape {np.shape(x)} do not fit; expected [batch, {state.settings.sizes[0]}]")
     counts = _forward(state.settings, state.views, payload)
     z = _readout(state.settings, state.views, counts)
-    return Inference(tuple(_by_layer(state.settings, counts)), z, np.asarray(z.argmax(axis=1)))
+    return Inference.of(state.settings, counts, z)
 
 
 def train_sample(state: OnChipState, x: ArrayLike, label: int) -> tuple[OnChipState, SampleRecord]:
@@ -165,13 +157,13 @@ def train_sample(state: OnChipState, x: ArrayLike, label: int) -> tuple[OnChipSt
     memories, result = _learn(state.settings, state.memories, _rates(state), state.samples, payload[None], labels)
     after = replace(state, memories=memories, samples=state.samples + 1)
     record = SampleRecord(
-        forward=tuple(row[0] for row in _by_layer(state.settings, result.forward)),
-        masks=tuple(row[0] for row in _by_layer(state.settings, result.mask)),
+        forward=tuple(row[0] for row in state.settings.by_layer(result.forward)),
+        masks=tuple(row[0] for row in state.settings.by_layer(result.mask)),
         z=result.z[0],
         e=result.e[0],
         g=result.g[0],
         clipped=int(result.clipped.sum()),
-        backward=tuple(row[0] for row in _by_layer(state.settings, result.backward)),
+        backward=tuple(row[0] for row in state.settings.by_layer(result.backward)),
         views=after.views,
     )
     return after, record
@@ -231,10 +223,6 @@ def _rates(state: OnChipState) -> list[tuple[int, int]]:
     return [part.rate(state.rate) for part in state.settings.synapses]
 
 
-def _by_layer(settings: OnChipSettings, values: NDArray) -> list[NDArray]:
-    return np.split(values, np.cumsum(settings.sizes[1:-1])[:-1], axis=1)
-
-
 def _learn(
     settings: OnChipSettings,
     memories: Memories,
@@ -246,8 +234,8 @@ def _learn(
     """Both phases and the update of one sample, [1, channels] and [1]."""
     views = tuple(seen(settings.memory, memory) for memory in memories)
     result = _both_phases(settings, views, payload, labels)
-    pre = [settings.steps * payload[0], *(counts[0] for counts in _by_layer(settings, result.forward))]
-    post = [*(counts[0] for counts in _by_layer(settings, result.backward)), result.e[0]]
+    pre = [settings.steps * payload[0], *(counts[0] for counts in settings.by_layer(result.forward))]
+    post = [*(counts[0] for counts in settings.by_layer(result.backward)), result.e[0]]
     changed = tuple(
         _updated(settings, part, memory, pre[part.source], post[part.target - 1], rate, sample)
         for part, memory, rate in zip(settings.synapses, memories, rates, strict=True)
@@ -281,7 +269,7 @@ def _both_phases(settings: OnChipSettings, views: Memories, payload: NDArray[np.
 
 def _readout(settings: OnChipSettings, views: Memories, counts: NDArray[np.int32]) -> NDArray[np.int64]:
     """z: the sum over steps is the product with the counts."""
-    return forward_sums(views[-1], _by_layer(settings, counts)[-1], settings.synapses[-1].exponent)
+    return forward_sums(views[-1], settings.by_layer(counts)[-1], settings.synapses[-1].exponent)
 
 
 def _forward(settings: OnChipSettings, views: Memories, payload: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -299,7 +287,7 @@ def _backward(settings: OnChipSettings, views: Memories, g: NDArray[np.int64], m
     sizes = settings.sizes[-2:0:-1]
     # From the layer l + 1 back to l through W(l), from the first to the last through R: the ring turned round.
     rows = _rows(sizes, [*views[-3:0:-1], views[-2]], settings.hidden_exponent)
-    turned = np.concatenate(_by_layer(settings, mask)[::-1], axis=1)
+    turned = np.concatenate(settings.by_layer(mask)[::-1], axis=1)
     counts = _settle(settings, sizes, rows, g, turned, settings.backward_steps, True)
     return np.concatenate(np.split(counts, np.cumsum(sizes)[:-1], axis=1)[::-1], axis=1)
 

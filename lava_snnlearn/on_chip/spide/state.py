@@ -1,26 +1,26 @@
-"""The memory of a network that learns on the chip: initial weights, weights from outside, the host's norm limit, files."""
+"""The memory of a network that learns on the chip by SPIDE: initial weights, weights from outside, the host's norm limit."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from os import PathLike
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lava_snnlearn.checks import at_least, instance_of, real_number, within
-from lava_snnlearn.fixed_point.plasticity import SHADOW_BITS, random_bits, seen
+from lava_snnlearn.checks import instance_of
+from lava_snnlearn.fixed_point.plasticity import SHADOW_BITS, random_bits
+from lava_snnlearn.on_chip.settings import ChipSettings
 from lava_snnlearn.on_chip.spide.settings import SYNAPSES_MAX, OnChipSettings, check_settings
-from lava_snnlearn.on_chip.synapses import kept, payload_of, steps_of
+from lava_snnlearn.on_chip.state import ChipState, check_number
+from lava_snnlearn.on_chip.synapses import kept, steps_of
 
-_CONTENT = "OnChipState"
 _DRAW_BITS = 32
 
 
 @dataclass(frozen=True, eq=False)
-class OnChipState:
+class OnChipState(ChipState):
     """All that a network keeps between samples.
 
     Args:
@@ -39,81 +39,11 @@ class OnChipState:
     samples: int = 0
     eta: float | None = None
 
+    settings_type: ClassVar[type[ChipSettings]] = OnChipSettings
+
     def __post_init__(self) -> None:
         check_settings(self.settings)
-        object.__setattr__(self, "memories", tuple(self.memories))
-        object.__setattr__(self, "samples", at_least(0, "samples", self.samples))
-        eta = self.settings.eta if self.eta is None else self.eta
-        real_number("eta", eta)
-        object.__setattr__(self, "eta", float(eta))
-        within("eta", self.eta, 0, 1e6, "Choose a learning rate near 0.03.")
-        if len(self.memories) != len(self.settings.synapses):
-            raise ValueError(f"{len(self.memories)} memories for the connections {', '.join(self.settings.names)}; one each")
-        for part, memory in zip(self.settings.synapses, self.memories, strict=True):
-            part.check(memory, self.settings.memory)
-            part.rate(self.rate)
-
-    @property
-    def rate(self) -> float:
-        """The learning rate from now on."""
-        assert self.eta is not None
-        return self.eta
-
-    @property
-    def views(self) -> tuple[NDArray[np.int16], ...]:
-        """The weights that spikes see, even, -256..254, one array [n_out, n_in] a connection."""
-        return tuple(seen(self.settings.memory, memory) for memory in self.memories)
-
-    def weights(self) -> dict[str, NDArray[np.float64]]:
-        """Real weights by connection as spikes see them; those of F for inputs of 1.0."""
-        return {part.name: part.real(view) for part, view in zip(self.settings.synapses, self.views, strict=True)}
-
-    def payload(self, x: ArrayLike) -> NDArray[np.int64]:
-        """What the source sends: int64 [..., channels], with the constant of the bias unit in the last channel.
-
-        Args:
-            x: data [..., features], floats 0..1 (1.0 is sent as payload_one), or integers that are taken as the payloads.
-
-        Raises:
-            LimitError: a value that a payload cannot hold. ValueError: shape, NaN. TypeError: neither floats nor integers.
-        """
-        settings = self.settings
-        return payload_of(x, settings.sizes[0], settings.payload_one, settings.bias_payload)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain nested dict of numbers, strings and arrays; :meth:`from_dict` is its inverse."""
-        return {
-            "settings": self.settings.to_dict(),
-            "memories": list(self.memories),
-            "samples": self.samples,
-            "eta": self.eta,
-        }
-
-    @classmethod
-    def from_dict(cls, tree: Mapping[str, Any]) -> OnChipState:
-        """Rebuild, and check, a state from :meth:`to_dict`'s form."""
-        return cls(OnChipSettings(**tree["settings"]), tuple(tree["memories"]), tree["samples"], tree["eta"])
-
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write an HDF5 file, atomically."""
-        from lava_snnlearn.files import write_tree
-
-        write_tree(path, self.to_dict(), content=_CONTENT)
-
-    @classmethod
-    def load(cls, path: str | PathLike[str]) -> OnChipState:
-        """Read a file written by :meth:`save`; everything is checked.
-
-        Raises:
-            FileFormatError: the file is missing, truncated, foreign, or its content is not a valid state.
-        """
-        from lava_snnlearn.files import FileFormatError, read_tree
-
-        tree = read_tree(path, content=_CONTENT)
-        try:
-            return cls.from_dict(tree)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise FileFormatError(f"{path} does not hold a valid {_CONTENT}: {error}") from error
+        self._check_common()
 
 
 def check_state(state: Any) -> None:
@@ -153,8 +83,7 @@ def from_weights(settings: OnChipSettings, weights: Sequence[ArrayLike]) -> OnCh
         LimitError: a weight that the format cannot hold. ValueError: shape, NaN.
     """
     check_settings(settings)
-    if len(weights) != len(settings.synapses):
-        raise ValueError(f"{len(weights)} weights for the connections {', '.join(settings.names)}; one array each")
+    check_number("weights", weights, settings.names)
     remedy = "Raise its exponent, or lower scale_bits or readout_scale_bits."
     memories = [
         part.memory_of(weight, settings.memory, remedy) for part, weight in zip(settings.synapses, weights, strict=True)
