@@ -116,6 +116,8 @@ class ContinualTrainer:
             for head, data, again in self._turns(index):
                 self.use_head(head)
                 self._trainer(data, again, 0)
+        if (check := getattr(method, "check_tasks", None)) is not None:
+            check(network, len(tasks))
 
     def fit(self, *, overwrite: bool = False) -> Results:
         """Learn all tasks from the network's present weights.

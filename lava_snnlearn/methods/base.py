@@ -58,7 +58,8 @@ class Method(Protocol):
     Trainer that does not suit it.
 
     A method for sequences of tasks may have ``begin_task(network, task)``, called with the task's number (from 0) before it is
-    trained, and ``end_task(network, x)``, called with its training samples afterwards.
+    trained, and ``end_task(network, x)``, called with its training samples afterwards; and ``check_tasks(network, tasks)``,
+    which raises before the first of so many tasks where it cannot learn them all.
     """
 
     @property

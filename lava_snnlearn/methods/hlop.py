@@ -94,6 +94,22 @@ class HLOP(ProjectedMethod):
         at_least(1, "spiking_steps", self.spiking_steps)
         known_name("projection", self.projection, PROJECTIONS)
 
+    def check_tasks(self, network: Network, tasks: int) -> None:
+        """Raise ValueError where ``first`` and ``increment`` do not fit the network, or leave nothing for the last of so many
+        tasks to learn with."""
+        synapses = synapses_of(network, self.readout)
+        held = dict.fromkeys(synapses, 0)
+        for task in range(tasks):
+            full = [name for name, synapse in synapses.items() if held[name] >= fan_in(synapse)]
+            if full:
+                raise ValueError(
+                    f"the rows of the first {task} of {tasks} tasks are all {held[full[0]]} directions of {full[0]}, which "
+                    "could learn nothing more; give smaller first or increment, or a wider network"
+                )
+            old = {name: synapse.weight.new_empty(held[name], 0) for name, synapse in synapses.items()}
+            for name, count in zip(synapses, self._counts(synapses, old, task), strict=True):
+                held[name] += count
+
     def begin_task(self, network: Network, task: int) -> None:
         """Give each synapse the rows that task number ``task`` (from 0) learns: random, orthonormal, and orthogonal to those of
         earlier tasks. Draws from torch's generator. Task 0 forgets all that an earlier sequence left.

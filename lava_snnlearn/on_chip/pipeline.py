@@ -35,29 +35,34 @@ TASKS = 2
 """Tasks of HLOP, if nothing else is said."""
 
 
+_NOISE = ("noise_bits", "noise_position", "antithetic", "momentum", "baseline")
+_SUBSPACES = ("subspace_eta", "subspace_average")
+
+
 class Rule(NamedTuple):
-    """A method that learns on the chip: the class of its settings, those of them that it needs, and the defaults that it has of
-    its own."""
+    """A method that learns on the chip: the class of its settings, those of them that it needs, the defaults that it has of its
+    own, and settings without effect on it."""
 
     settings: type[OnChipSettings] | type[LocalSettings]
     needs: Mapping[str, Any] = {}
     defaults: Mapping[str, Any] = {}
+    unused: tuple[str, ...] = ()
 
     @property
     def options(self) -> dict[str, Any]:
         """Settings that ``options`` can set, and their defaults; the others have settings of their own, or are no plain
         values."""
-        taken = {"sizes", "steps", "seed", "masks", *self.needs}
+        taken = {"sizes", "steps", "seed", "masks", *self.needs, *self.unused}
         plain = {field.name: field.default for field in dataclasses.fields(self.settings) if field.name not in taken}
         return plain | dict(self.defaults)
 
 
 RULES: dict[str, Rule] = {
-    "dfa": Rule(LocalSettings, needs={"feedback": "fixed"}),
+    "dfa": Rule(LocalSettings, needs={"feedback": "fixed"}, unused=_NOISE + _SUBSPACES),
     # Weights of 8 bits move by their rounding in all directions, protected ones too.
     "hlop": Rule(LocalSettings, defaults={"memory": "shadow", "rows": None}),
-    "opzo": Rule(LocalSettings, needs={"feedback": "learned"}),
-    "ottt": Rule(LocalSettings, needs={"feedback": "transport"}),
+    "opzo": Rule(LocalSettings, needs={"feedback": "learned"}, unused=_SUBSPACES),
+    "ottt": Rule(LocalSettings, needs={"feedback": "transport"}, unused=_NOISE + _SUBSPACES),
     "spide": Rule(OnChipSettings),
 }
 """The methods that learn on the chip."""

@@ -158,6 +158,8 @@ def test_a_mismatch_in_learning_is_exit_status_1(call: Any, tmp_path: Path, monk
         (["--method", "hlop", "--option", "rows=[60,60]"], ["W1: rows is 120"]),
         (["--method", "ottt", "--option", "rows=[1,2]"], ["option of ottt on chip 'rows'"]),
         (["--method", "ottt", "--option", "feedback=fixed"], ["option of ottt on chip 'feedback'"]),
+        (["--method", "dfa", "--option", "momentum=5"], ["option of dfa on chip 'momentum'"]),
+        (["--method", "opzo", "--option", "subspace_eta=1"], ["option of opzo on chip 'subspace_eta'"]),
         (["--method", "ottt", "--update", "never"], ["'never'"]),
         (["--method", "opzo", "--steps", "7"], ["antithetic noise comes in pairs"]),
         (["--method", "dfa", "--leak", "2"], ["leak is 2"]),
@@ -180,11 +182,10 @@ def test_what_does_not_apply_is_refused_before_any_work(
 
 
 def test_options_on_the_chip_are_listed(call: Any) -> None:
-    lines = call("methods").out.splitlines()
-    names = {"dfa", "hlop", "opzo", "ottt", "spide"}
-    listed = {name: lines[number + 2] for number, line in enumerate(lines) for name in names if line.startswith(f"{name}: ")}
-    assert set(listed) == names
-    assert all(line.startswith("  with --on-chip: ") for line in listed.values())
+    blocks = [block.splitlines() for block in call("methods").out.split("\n\n")]
+    lines = [(block[0].split(":")[0], line) for block in blocks for line in block if line.startswith("  with --on-chip: ")]
+    listed = dict(lines)
+    assert sorted(name for name, _ in lines) == ["dfa", "hlop", "opzo", "ottt", "spide"]
     assert "memory=shadow" in listed["hlop"]
     assert "rows=None" in listed["hlop"]
     assert "memory=stochastic" in listed["ottt"]

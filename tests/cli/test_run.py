@@ -136,7 +136,9 @@ def test_runs_of_every_kind_are_verified(call: Any, small: tuple[str, ...], tmp_
             ("--method", "opzo", "--option", "local_learning=true", "--option", "intermediate=1", "--layers", "16,16"),
             id="opzo-local",
         ),
-        pytest.param(("--method", "dfa", "--update", "online", "--learning-rate", "0.02", "--input", "graded"), id="dfa-online"),
+        pytest.param(
+            ("--method", "dfa", "--update", "online", "--learning-rate", "0.02", "--input", "graded"), id="dfa-online"
+        ),
         pytest.param(("--method", "fa", "--option", "feedback=sign", "--layers", "4C3s2-16"), id="fa-sign-convolution"),
     ],
 )

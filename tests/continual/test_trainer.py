@@ -16,7 +16,7 @@ from torch import Tensor
 from lava_snnlearn.checks import UnknownNameError
 from lava_snnlearn.continual import ContinualTrainer
 from lava_snnlearn.data import Dataset, Split, TaskSequence
-from lava_snnlearn.methods import OTTT, Preset, StepResult
+from lava_snnlearn.methods import HLOP, OTTT, Preset, StepResult
 from lava_snnlearn.networks import Network, energy_net
 from lava_snnlearn.training import Trainer, accuracy
 
@@ -284,6 +284,18 @@ def test_tasks_that_do_not_fit_are_refused_before_any_is_learnt(make_network: An
         ContinualTrainer(make_network(2, norm="bn_step"), OTTT(), again, replay=1, epochs=1, batch_size=3, progress=False)
     with pytest.raises(TypeError, match="heads of their own need a network with a readout"):
         ContinualTrainer(energy_net([12, 5, 2], steps=2), OTTT(), own, **FAST)
+
+
+@pytest.mark.parametrize(
+    ("increment", "message"),
+    [(11, "11"), ([2, 2], "increment has 2 numbers"), (8, "first 2 of 3 tasks are all 12 directions")],
+)
+def test_rows_that_a_later_task_has_no_room_for_are_refused_before_any_is_learnt(
+    make_network: Any, shared: TaskSequence, increment: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        ContinualTrainer(make_network(), HLOP(first=4, increment=increment, readout=False), shared, **FAST)
+    ContinualTrainer(make_network(), HLOP(first=4, increment=2, readout=False), shared, **FAST)
 
 
 def test_several_processes_are_refused(make_network: Any, shared: TaskSequence, monkeypatch: pytest.MonkeyPatch) -> None:

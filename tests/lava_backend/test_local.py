@@ -166,7 +166,9 @@ def states(draw):
         readout_leak=draw(st.sampled_from([0.0, 0.5, 1.0])),
         surrogate=draw(st.sampled_from(["triangle", "sigmoid"])),
         error=draw(st.sampled_from(["softmax", "mse"])),
-        bias_payload=draw(st.sampled_from([0, 16])),
+        # A trace holds 8 steps of it without leak.
+        payload_one=15,
+        bias_payload=draw(st.sampled_from([0, 15])),
         hidden_exponent=draw(st.integers(3, 6)),
         readout_exponent=draw(st.integers(3, 6)),
         gain_bits=draw(st.integers(0, 4)),

@@ -246,6 +246,8 @@ def test_files_hold_all(tmp_path) -> None:
         ({"feedback": "none"}, "feedback"),
         ({"update": "never"}, "update"),
         ({"leak": 1.5}, "leak"),
+        ({"payload_one": 64}, "W1: trace of an input of 1.0"),
+        ({"leak": 0.0, "steps": 8}, "W1: trace of an input of 1.0"),
         ({"noise_bits": 4}, "noise_bits"),
         ({"hidden_exponent": 1, "feedback": "learned"}, "hidden_exponent"),
         ({"eta": -1.0}, "eta"),
@@ -276,6 +278,8 @@ def test_bad_data_and_states_are_refused() -> None:
         begin_task(state, [7, 0])
     with pytest.raises(ValueError, match="rows"):
         begin_task(state, [1])
+    with pytest.raises(TypeError, match="rows"):
+        begin_task(state, None)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="LocalState"):
         infer("state", np.zeros((1, 5)))  # type: ignore[arg-type]
     with pytest.raises(LimitError, match="W1"):

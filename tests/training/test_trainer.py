@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,13 +16,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from lava_snnlearn.checkpoints import EpochMetrics, read_metrics
 from lava_snnlearn.checks import UnknownNameError
 from lava_snnlearn.data import Split
+from lava_snnlearn.files import FileFormatError
 from lava_snnlearn.methods import BPTT, OTTT
 from lava_snnlearn.networks import Network, mlp
 from lava_snnlearn.training import Trainer, accuracy, predictions
 
-CASES = ["bptt", "bptt-adam", "ottt", "ottt-online", "ottt-online-adam", "sltt", "sltt-k"]
+CASES = ["bptt", "bptt-adam", "ottt", "ottt-online", "ottt-online-adam", "sltt", "sltt-k", "opzo"]
 COLUMNS = ["epoch", "train_loss", "train_accuracy", "valid_accuracy", "spike_rate", "learning_rate", "seconds"]
 
 
@@ -98,9 +101,23 @@ def test_metrics_csv_holds_the_history(runs: ModuleType, tmp_path: Path) -> None
     assert list(table[0]) == COLUMNS
     assert [{key: float(value) for key, value in line.items()} for line in table] == [row.columns() for row in history.epochs]
     assert len(table) == 3
+    assert read_metrics(tmp_path / "metrics.csv") == history.epochs
     assert trainer.network.training is False
     held = accuracy(trainer.network, trainer.data.valid)
     assert held == max(row.valid_accuracy for row in history.epochs)
+
+
+def test_metrics_are_read_back_with_their_diagnostics(tmp_path: Path) -> None:
+    head = "epoch,train_loss,train_accuracy,valid_accuracy,spike_rate,learning_rate,seconds"
+    file = tmp_path / "metrics.csv"
+    file.write_text(f"{head},norm\n3,0.5,0.25,nan,0.125,0.1,2.0,7.5\n")
+    (row,) = read_metrics(file)
+    assert np.isnan(row.valid_accuracy)
+    assert replace(row, valid_accuracy=0.0) == EpochMetrics(3, 0.5, 0.25, 0.0, 0.125, 0.1, 2.0, {"norm": 7.5})
+    for broken in ("epoch,train_loss\n1,0.5\n", f"{head}\n1,x,0,0,0,0,0\n", f"{head}\n1,0\n"):
+        file.write_text(broken)
+        with pytest.raises(FileFormatError, match=r"metrics\.csv is not a valid table"):
+            read_metrics(file)
 
 
 def test_config_json_holds_the_settings(runs: ModuleType, tmp_path: Path) -> None:

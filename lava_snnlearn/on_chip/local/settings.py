@@ -106,6 +106,9 @@ class LocalSettings(ChipSettings):
             part.rate(self.eta)
         for number in range(len(self.synapses)):
             self.turn_rate(number)
+        trace = max(self.payload_one, self.bias_payload) * sum((1 - self.leak) ** step for step in range(self.steps))
+        remedy = "A trace has 7 bits; lower payload_one and bias_payload, raise leak, or take fewer steps."
+        within("W1: trace of an input of 1.0 in every step", trace, 0, local_learning.TRACE_MAX, remedy)
 
     def _choices(self) -> dict[str, Any]:
         return {

@@ -75,8 +75,8 @@ class LocalState(ChipState):
             within(f"{part.name}: old rows", self.old[number], 0, rows, "They are the first rows of the subspace.")
             shape = (rows, part.n_in)
             _check_array(f"{part.name}: subspace", self.subspaces[number], np.int16, shape, local_learning.SUBSPACE_MAX)
-            _check_array(f"{part.name}: velocity", self.velocities[number], np.int32, shape, 1 << 30)
-            _check_array(f"{part.name}: sums", self.sums[number], np.int64, shape, 1 << 62)
+            _check_array(f"{part.name}: velocity", self.velocities[number], np.int32, shape, local_learning.VELOCITY_MAX)
+            _check_array(f"{part.name}: sums", self.sums[number], np.int64, shape, local_learning.SUMS_MAX)
 
 
 _ARRAYS = ("matrices", "means", "subspaces", "velocities", "sums")
@@ -152,6 +152,8 @@ def _feedback(settings: LocalSettings, layer: int) -> NDArray[np.int32]:
 def begin_task(state: LocalState, rows: int | Sequence[int]) -> LocalState:
     """HLOP: all rows of the subspaces become old, and new ones, orthogonal to them, begin to learn.
 
+    Take memory="shadow": where 8-bit weights are rounded at random, the rounding moves them in protected directions too.
+
     Args:
         rows: how many new rows, one number for all connections or one each, 0 or more.
 
@@ -160,6 +162,7 @@ def begin_task(state: LocalState, rows: int | Sequence[int]) -> LocalState:
     """
     check_state(state)
     parts = state.settings.synapses
+    instance_of("rows", rows, (int, np.integer, Sequence), "give one number for all connections, or one each")
     wanted = [rows] * len(parts) if isinstance(rows, (int, np.integer)) else list(rows)
     check_number("numbers of rows", wanted, state.settings.names)
     subspaces, velocities, sums = [], [], []
