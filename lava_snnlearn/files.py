@@ -216,4 +216,5 @@ class _Reader:
         if item.nbytes > self._budget:
             raise FileFormatError(f"{item.name} claims {item.nbytes} bytes, more than the file has")
         self._budget -= item.nbytes
-        return np.asarray(item[()])
+        # h5py gives the one value of a 0-d array in the machine's byte order.
+        return np.asarray(item[()], dtype=item.dtype)

@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lava_snnlearn.files import FileFormatError, read_tree, replacing, write_text, write_tree
@@ -86,6 +86,7 @@ TREES = st.recursive(
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)
+@example(tree={"0": np.array(6, dtype=">i4")})
 @given(tree=st.dictionaries(KEYS, TREES, max_size=4))
 def test_trees_come_back_as_they_were(tmp_path_factory, tree):
     path = tmp_path_factory.mktemp("trees") / "tree.h5"
