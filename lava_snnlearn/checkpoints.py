@@ -282,15 +282,17 @@ class RunFolder:
             )
         return found
 
-    def read_checkpoint(self) -> dict[str, Any]:
-        """The checkpoint's tree.
+    def read_checkpoint(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The checkpoint's tree, to go on with these settings.
 
         Raises:
-            FileFormatError: missing, damaged or foreign.
+            FileFormatError: missing, damaged or foreign. ValueError: it was made with other settings.
         """
         assert self.path is not None
         path = self.path / CHECKPOINT
-        return from_first(lambda: read_tree(path, content="checkpoint"))
+        tree = from_first(lambda: read_tree(path, content="checkpoint"))
+        compare_settings(tree.get("config"), config, str(path))
+        return tree
 
     def begin(self, config: Mapping[str, Any]) -> None:
         """Make room for a new run: what an earlier one left is deleted."""

@@ -156,8 +156,7 @@ class Trainer:
     def _resume(self, where: str) -> History:
         if not self._folder.has_checkpoint():
             return self._fit(overwrite=False)
-        tree = self._folder.read_checkpoint()
-        checkpoints.compare_settings(tree.get("config"), self.config(), where)
+        tree = self._folder.read_checkpoint(self.config())
         optimiser = self._optimiser()
         state = checkpoints.restore_run(tree, self.network, optimiser, self.device, where)
         self._folder.claim(self.config())

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ from lava_snnlearn import methods
 from lava_snnlearn.checks import known_name, whole_number
 from lava_snnlearn.data import EVENT_DATASETS, load
 from lava_snnlearn.data.tasks import FIVE_DATASETS, TaskSequence, five_datasets, permuted, rotated, split
-from lava_snnlearn.methods.hlop import HLOP
+from lava_snnlearn.methods.hlop import HLOP, row_budget
 from lava_snnlearn.methods.projection import fan_in, synapses_of
 from lava_snnlearn.networks.network import Network
 from lava_snnlearn.pipeline import Settings, build_network, completed, image_augmentation
@@ -202,7 +201,8 @@ def make_plan(settings: TaskSettings) -> Plan:
         for name in settings.compare
     }
     for learner in (method, *rivals.values()):
-        _try_rows(learner, network, len(tasks))
+        if isinstance(learner, HLOP):
+            learner.check_tasks(network, len(tasks))
     return Plan(settings, tasks, method, fresh, rivals)
 
 
@@ -219,26 +219,3 @@ def protection(name: str, network: Network, tasks: TaskSequence) -> dict[str, An
     first, increment = row_budget(inputs, len(tasks))
     rate = [_SLOW_RATE if index == 0 and n >= _MANY_INPUTS else _RATE for index, n in enumerate(inputs)]
     return {"first": first, "increment": increment, "rate": rate, "readout": readout}
-
-
-def row_budget(inputs: Sequence[int], tasks: int) -> tuple[list[int], list[int]]:
-    """Rows of HLOP that leave room for all tasks: up to a fifth of a synapse's inputs for each later task, fewer where 85 % of
-    the inputs would not suffice for all of them, and twice as many for the first task.
-
-    Args:
-        inputs: fan-in of each synapse. tasks: how many, at least 1.
-
-    Returns:
-        Rows of each synapse for the first task, and for each later one.
-    """
-    later = [max(1, min(n // 5, n * 17 // 20 // (tasks + 1))) for n in inputs]
-    return [min(n, 2 * more) for n, more in zip(inputs, later, strict=True)], later
-
-
-def _try_rows(method: methods.Method, network: Network, tasks: int) -> None:
-    """Let HLOP hand out the rows of all tasks, so that it refuses now what it would refuse after the first tasks."""
-    if isinstance(method, HLOP):
-        twin = copy.deepcopy(network)
-        for task in range(tasks):
-            method.begin_task(twin, task)
-            method.end_task(twin)

@@ -265,6 +265,20 @@ def signed_rate_code(drive: Tensor, scale: float, steps: int) -> Tensor:
     return scale * torch.round(steps * drive.clamp(-scale, scale) / scale) / steps
 
 
+def row_budget(inputs: Sequence[int], tasks: int) -> tuple[list[int], list[int]]:
+    """Rows of HLOP that leave room for all tasks: up to a fifth of a synapse's inputs for each later task, fewer where 85 % of
+    the inputs would not suffice for all of them, and twice as many for the first task.
+
+    Args:
+        inputs: fan-in of each synapse. tasks: how many, at least 1.
+
+    Returns:
+        Rows of each synapse for the first task, and for each later one.
+    """
+    later = [max(1, min(n // 5, n * 17 // 20 // (tasks + 1))) for n in inputs]
+    return [min(n, 2 * more) for n, more in zip(inputs, later, strict=True)], later
+
+
 def random_rows(count: int, old: Tensor) -> Tensor:
     """``count`` orthonormal rows [count, n], orthogonal to ``old`` [M, n], drawn from torch's generator on the CPU."""
     drawn = torch.randn(old.shape[1], count, dtype=torch.float64)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from lava_snnlearn import checkpoints
 from lava_snnlearn.checkpoints import CHECKPOINT, WEIGHTS, EpochMetrics, RunFolder
 from lava_snnlearn.checks import at_least, instance_of
 from lava_snnlearn.continual.heads import check_sequence
@@ -19,6 +18,7 @@ from lava_snnlearn.continual.results import MATRIX, SUMMARY, Results
 from lava_snnlearn.data.dataset import Dataset, digest
 from lava_snnlearn.data.tasks import TaskSequence
 from lava_snnlearn.files import FileFormatError, write_tree
+from lava_snnlearn.methods.hlop import row_budget
 from lava_snnlearn.on_chip.local import LocalSettings, LocalState, begin_task, infer, initial
 from lava_snnlearn.on_chip.local.settings import check_settings
 from lava_snnlearn.on_chip.trainer import OnChipTrainer
@@ -36,8 +36,8 @@ def default_rows(settings: LocalSettings, tasks: int) -> tuple[tuple[int, ...], 
     """
     at_least(1, "tasks", tasks)
     inputs = [part.n_in for part in settings.synapses]
-    later = [max(1, min(n // 5, n * 17 // 20 // (tasks + 1))) for n in inputs]
-    first = [max(1, min(n // 4, 2 * more)) for n, more in zip(inputs, later, strict=True)]
+    budget, later = row_budget(inputs, tasks)
+    first = [max(1, min(n // 4, rows)) for n, rows in zip(inputs, budget, strict=True)]
     return (tuple(first), *[tuple(later)] * (tasks - 1))
 
 
@@ -129,8 +129,7 @@ class OnChipTaskTrainer:
             raise ValueError("resume() needs a run_dir")
         if not self._folder.has_checkpoint():
             return self.fit()
-        tree, where = self._folder.read_checkpoint(), str(self.run_dir / CHECKPOINT)
-        checkpoints.compare_settings(tree.get("config"), self.config(), where)
+        tree, where = self._folder.read_checkpoint(self.config()), str(self.run_dir / CHECKPOINT)
         try:
             self._accuracies = [list(row) for row in tree["accuracies"]]
             self.starts = [LocalState.from_dict(start) for start in tree["starts"]]

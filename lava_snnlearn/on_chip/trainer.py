@@ -124,8 +124,7 @@ class OnChipTrainer:
             raise ValueError("resume() needs a run_dir")
         if not self._folder.has_checkpoint():
             return self.fit()
-        tree, where = self._folder.read_checkpoint(), str(self.run_dir / CHECKPOINT)
-        checkpoints.compare_settings(tree.get("config"), self.config(), where)
+        tree, where = self._folder.read_checkpoint(self.config()), str(self.run_dir / CHECKPOINT)
         try:
             run = checkpoints.read_progress(tree["progress"])
             self.state = self.learner.state.from_dict(tree["chip"])

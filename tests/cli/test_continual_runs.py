@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 import lava_snnlearn as snn
-from lava_snnlearn.continual.settings import TaskSettings, make_plan, row_budget
+from lava_snnlearn.continual.settings import TaskSettings, make_plan
 from lava_snnlearn.data.places import DATA_VARIABLE
 from lava_snnlearn.files import read_tree
 from lava_snnlearn.methods import GPM, HLOP, OTTT
+from lava_snnlearn.methods.hlop import row_budget
 from lava_snnlearn.pipeline import Settings
 from lava_snnlearn.pipeline import run as run_one
 
