@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lava_snnlearn.checkpoints import CHECKPOINT, METRICS, WEIGHTS
 from lava_snnlearn.files import write_text
 
 MATRIX, SUMMARY = "matrix.csv", "results.json"
@@ -93,3 +94,10 @@ class Results:
             "seconds": list(self.seconds),
         }
         write_text(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
+
+
+def clear_tasks(folder: Path) -> None:
+    """Delete results and files of tasks that an earlier run left in a run folder: they would be taken for the next one's."""
+    for file in (MATRIX, SUMMARY, *(f"task_*/{name}" for name in (CHECKPOINT, METRICS, WEIGHTS))):
+        for leftover in folder.glob(file):
+            leftover.unlink(missing_ok=True)

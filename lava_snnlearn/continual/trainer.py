@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lava_snnlearn import checkpoints, distributed
-from lava_snnlearn.checkpoints import CHECKPOINT, METRICS, WEIGHTS, RunFolder
+from lava_snnlearn.checkpoints import CHECKPOINT, RunFolder
 from lava_snnlearn.checks import at_least, known_name
 from lava_snnlearn.continual.heads import check_sequence, fresh_readout
-from lava_snnlearn.continual.results import MATRIX, SUMMARY, Results
+from lava_snnlearn.continual.results import Results, clear_tasks
 from lava_snnlearn.data.batches import inputs
 from lava_snnlearn.data.dataset import Dataset, Split, digest
 from lava_snnlearn.data.tasks import TaskSequence
@@ -134,10 +134,7 @@ class ContinualTrainer:
         # The checkpoint goes first: without it, what remains of an earlier run is never taken for this one's.
         self._folder.begin(self.config())
         if self.run_dir is not None:
-            leftovers = [self.run_dir / name for name in (MATRIX, SUMMARY)]
-            leftovers += [file for name in (CHECKPOINT, METRICS, WEIGHTS) for file in self.run_dir.glob(f"task_*/{name}")]
-            for file in leftovers:
-                file.unlink(missing_ok=True)
+            clear_tasks(self.run_dir)
         self._save([], [])
         return self._run([], [])
 

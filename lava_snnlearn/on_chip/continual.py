@@ -14,7 +14,7 @@ import numpy as np
 from lava_snnlearn.checkpoints import CHECKPOINT, WEIGHTS, EpochMetrics, RunFolder
 from lava_snnlearn.checks import at_least, instance_of
 from lava_snnlearn.continual.heads import check_sequence
-from lava_snnlearn.continual.results import MATRIX, SUMMARY, Results
+from lava_snnlearn.continual.results import Results, clear_tasks
 from lava_snnlearn.data.dataset import Dataset, digest
 from lava_snnlearn.data.tasks import TaskSequence
 from lava_snnlearn.files import FileFormatError, write_tree
@@ -110,9 +110,7 @@ class OnChipTaskTrainer:
         self._folder.has_earlier(overwrite)
         self._folder.begin(self.config())
         if self.run_dir is not None:
-            # What an earlier run left would be taken for this one's.
-            for file in (self.run_dir / MATRIX, self.run_dir / SUMMARY, *self.run_dir.glob(f"task_*/{CHECKPOINT}")):
-                file.unlink(missing_ok=True)
+            clear_tasks(self.run_dir)
         self._restart()
         self._save()
         return self._run()
