@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,12 +11,41 @@ if TYPE_CHECKING:
     import typer
 
     from lava_snnlearn.continual.settings import TaskSettings
+    from lava_snnlearn.reasoning.pipeline import Settings as GraphSettings
 
-Kind = Literal["one", "tasks", "on chip"]
-"""One task, a sequence of tasks, or learning on the chip."""
+Kind = Literal["one", "tasks", "on chip", "graph"]
+"""One task, a sequence of tasks, learning on the chip, or reasoning on a graph."""
+GRAPH_METHOD, DEFAULT_GRAPH = "grsnn", "umls"
 
 _NOT_ON_CHIP = ("k", "augment", "frames", "width", "reset", "norm", "batch_size", "threads", "input", "weight_bits")
 _SEQUENCE = ("sequence", "base", "compare")
+_NOT_OF_GRAPHS = (
+    "frames",
+    "augment",
+    "update",
+    "k",
+    "tasks",
+    *_SEQUENCE,
+    "layers",
+    "leak",
+    "reset",
+    "norm",
+    "train_size",
+    "input",
+    "replay_samples",
+)
+_OF_GRAPHS = (
+    "width",
+    "steps",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "seed",
+    "threads",
+    "weight_bits",
+    "verify_samples",
+)
+"""Settings of a run on a graph that have options of their own."""
 
 
 def given(context: typer.Context) -> set[str]:
@@ -32,6 +62,14 @@ def kind_of_run(options: Collection[str], method: str, on_chip: bool) -> Kind:
     if on_chip:
         _refuse_on_chip(options, method)
         return "on chip"
+    if method == GRAPH_METHOD:
+        wrong = _flags(_NOT_OF_GRAPHS, options)
+        if wrong:
+            raise ValueError(
+                f"{wrong}: does not apply to {method}, which reasons on a graph of facts; leave it out, or see 'lava-snnlearn "
+                "methods' for what --option sets"
+            )
+        return "graph"
     if "replay_samples" in options:
         raise ValueError("--replay-samples are training samples of --on-chip; leave it out")
     from lava_snnlearn.continual.settings import PROTECTING
@@ -44,6 +82,14 @@ def kind_of_run(options: Collection[str], method: str, on_chip: bool) -> Kind:
             f"{wrong}: of sequences of tasks, but {method} learns one task; give --tasks, or --method {' or '.join(PROTECTING)}"
         )
     return "one"
+
+
+def refuse_graph(data: str) -> None:
+    """Raise ValueError if ``data`` is a graph: for all methods but that of graphs."""
+    from lava_snnlearn.data import GRAPHS
+
+    if data in GRAPHS:
+        raise ValueError(f"data {data!r} is a graph of facts; give --method {GRAPH_METHOD}, which reasons on graphs")
 
 
 def _refuse_on_chip(options: Collection[str], method: str) -> None:
@@ -96,6 +142,44 @@ def task_settings_of(
         base=base,
         compare=() if compare is None else tuple(compare.split(",")),
     )
+
+
+def graph_options() -> dict[str, Any]:
+    """What ``--option`` sets in a run on a graph, and the defaults; None: those of the data's recipe."""
+    from lava_snnlearn.reasoning.pipeline import Settings
+
+    own = {"data", "options", *_OF_GRAPHS}
+    fields = {field.name: field.default for field in dataclasses.fields(Settings) if field.name not in own}
+    return dict.fromkeys(_learning_options()) | fields
+
+
+def _learning_options() -> list[str]:
+    from lava_snnlearn.methods.grsnn import GRSNN
+
+    return [field.name for field in dataclasses.fields(GRSNN)]
+
+
+def graph_settings_of(settings: Mapping[str, Any], options: Collection[str]) -> GraphSettings:
+    """Settings of a run on a graph; ``settings``: those of a run on one task, ``options`` the names of those given.
+
+    Raises:
+        ValueError, TypeError, UnknownNameError: as Settings; an unknown option, a width that is not whole.
+    """
+    from lava_snnlearn.checks import known_name
+    from lava_snnlearn.reasoning.pipeline import Settings
+
+    chosen = {name: settings[name] for name in _OF_GRAPHS if name in options}
+    if "width" in chosen:
+        if not float(chosen["width"]).is_integer():
+            raise ValueError(f"--width is {chosen['width']:g}; of {GRAPH_METHOD} it is the neurons of a node, a whole number")
+        chosen["width"] = int(chosen["width"])
+    for name, _ in settings["options"]:
+        known_name(f"option of {GRAPH_METHOD}", name, graph_options())
+    learning = _learning_options()
+    of_method = tuple((name, value) for name, value in settings["options"] if name in learning)
+    others = {name: value for name, value in settings["options"] if name not in learning}
+    data = settings["data"] if "data" in options else DEFAULT_GRAPH
+    return Settings(data, options=of_method, **chosen, **others)
 
 
 def method_options(pairs: Collection[str]) -> tuple[tuple[str, Any], ...]:

@@ -317,14 +317,22 @@ class RunFolder:
 
     def save(self, make: Callable[[], Mapping[str, Any]], rows: Sequence[EpochMetrics]) -> None:
         """Write a checkpoint of the tree that ``make`` gives, then the table."""
-        self._on_first(lambda path: write_tree(path / CHECKPOINT, make(), content="checkpoint"))
+        self.save_checkpoint(make)
         self.save_metrics(rows)
+
+    def save_checkpoint(self, make: Callable[[], Mapping[str, Any]]) -> None:
+        """Write a checkpoint of the tree that ``make`` gives."""
+        self._on_first(lambda path: write_tree(path / CHECKPOINT, make(), content="checkpoint"))
 
     def save_metrics(self, rows: Sequence[EpochMetrics]) -> None:
         """Write metrics.csv."""
         columns = [column.name for column in dataclasses.fields(EpochMetrics) if column.name != "diagnostics"]
         columns += rows[-1].diagnostics if rows else ()
-        self._on_first(lambda path: write_table(path / METRICS, columns, [row.columns() for row in rows]))
+        self.save_table(columns, [row.columns() for row in rows])
+
+    def save_table(self, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write metrics.csv with these columns."""
+        self._on_first(lambda path: write_table(path / METRICS, columns, rows))
 
     def save_weights(self, network: nn.Module) -> None:
         """Write weights.h5."""

@@ -60,6 +60,14 @@ _PAPERS: Mapping[str, str] = {
         "M. Xiao, Q. Meng, Z. Zhang, D. He, Z. Lin. Online pseudo-zeroth-order training of neuromorphic spiking neural "
         "networks. arXiv:2407.12516, 2024."
     ),
+    "xiao2024grsnn": (
+        "M. Xiao, Y. Zhu, D. He, Z.-Q. Luo. Temporal spiking neural networks with synaptic delay for graph reasoning. "
+        "International Conference on Machine Learning, 2024."
+    ),
+    "sun2019": (
+        "Z. Sun, Z.-H. Deng, J.-Y. Nie, J. Tang. RotatE: knowledge graph embedding by relational rotation in complex space. "
+        "International Conference on Learning Representations, 2019."
+    ),
     "nokland2016": (
         "A. Nøkland. Direct feedback alignment provides learning in deep neural networks. "
         "Advances in Neural Information Processing Systems 29, 2016."
@@ -95,6 +103,7 @@ _CITED: Mapping[str, tuple[str, ...]] = {
     "ep": ("ernoult2019", "scellier2017"),
     "fa": ("lillicrap2016", "liao2016", "xiao2022"),
     "gpm": ("saha2021",),
+    "grsnn": ("xiao2024grsnn", "sun2019"),
     "hlop": ("xiao2024",),
     "ide": ("xiao2021",),
     "opzo": ("xiao2024opzo", "xiao2022"),

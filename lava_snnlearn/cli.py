@@ -14,13 +14,22 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lava_snnlearn.arguments import given, kind_of_run, layer_sizes, method_options, task_settings_of
+from lava_snnlearn.arguments import (
+    given,
+    graph_settings_of,
+    kind_of_run,
+    layer_sizes,
+    method_options,
+    refuse_graph,
+    task_settings_of,
+)
 from lava_snnlearn.samples import samples_for
 
 if TYPE_CHECKING:
     from lava_snnlearn.continual.pipeline import Summary as TaskSummary
     from lava_snnlearn.on_chip.pipeline import Summary as OnChipSummary
     from lava_snnlearn.pipeline import Summary
+    from lava_snnlearn.reasoning.pipeline import Summary as GraphSummary
 
 app = typer.Typer(
     name="lava-snnlearn",
@@ -38,6 +47,7 @@ _NET = "Network"
 _TRAIN = "Training"
 _CHIP = "Fixed point"
 _FILES = "Files"
+REASONER_CONTENT = "FixedReasoner"
 
 
 @app.command()
@@ -46,7 +56,8 @@ def run(
     method: Annotated[
         str,
         typer.Option(
-            help="bptt, dfa, dsr, ep, fa, gpm, hlop, ide, opzo, ottt, rate_bp, sltt or spide; see 'lava-snnlearn methods'.",
+            help="bptt, dfa, dsr, ep, fa, gpm, grsnn, hlop, ide, opzo, ottt, rate_bp, sltt or spide; see 'lava-snnlearn "
+            "methods'.",
             rich_help_panel=_RUN,
         ),
     ] = "ottt",
@@ -60,7 +71,11 @@ def run(
     ] = False,
     data: Annotated[
         str,
-        typer.Option(help="digits, mnist, fashion, cifar10, or events: nmnist, dvs_gesture, shd ...", rich_help_panel=_RUN),
+        typer.Option(
+            help="digits, mnist, fashion, cifar10; events: nmnist, dvs_gesture, shd ...; GRSNN: umls (its default), nations, "
+            "family, kinships, wn18rr, fb15k-237, wn18rr_v1.., fb237_v1.., cora, citeseer, pubmed, or a folder of triple files.",
+            rich_help_panel=_RUN,
+        ),
     ] = "digits",
     frames: Annotated[str, typer.Option(help="Events to frames by time or count.", rich_help_panel=_RUN)] = "time",
     augment: Annotated[
@@ -108,7 +123,9 @@ def run(
             rich_help_panel=_NET,
         ),
     ] = None,
-    width: Annotated[float, typer.Option(help="Factor on the channels of a conv net.", rich_help_panel=_NET)] = 1.0,
+    width: Annotated[
+        float, typer.Option(help="Factor on the channels of a conv net; GRSNN: neurons of a node.", rich_help_panel=_NET)
+    ] = 1.0,
     steps: Annotated[int | None, typer.Option(help="Time steps T of a sample.", rich_help_panel=_NET)] = None,
     leak: Annotated[float | None, typer.Option(help="Membrane lost per step, 0..1 (0: IF).", rich_help_panel=_NET)] = None,
     reset: Annotated[
@@ -118,14 +135,16 @@ def run(
     epochs: Annotated[
         int | None,
         typer.Option(
-            help="Default: 30 for digits (on chip 10), 2 for mnist and fashion, else 10 (2); of each task 6, 1, else 5.",
+            help="Default: 30 for digits (on chip 10), 2 for mnist and fashion, else 10 (2); of each task 6, 1, else 5; GRSNN 4 "
+            "or 20.",
             rich_help_panel=_TRAIN,
         ),
     ] = None,
     batch_size: Annotated[
         int | None,
         typer.Option(
-            help="Samples a batch. Default: 128, EP 20, task after task 32 for digits, else 64; on chip always 1.",
+            help="Samples a batch. Default: 128, EP 20, task after task 32 for digits, else 64; GRSNN 16 (its recipes: 5 to 32); "
+            "on chip always 1.",
             rich_help_panel=_TRAIN,
         ),
     ] = None,
@@ -145,7 +164,9 @@ def run(
         ),
     ] = None,
     weight_bits: Annotated[int, typer.Option(help="2..8.", rich_help_panel=_CHIP)] = 8,
-    verify_samples: Annotated[int, typer.Option(help="Test samples run on Lava's simulator.", rich_help_panel=_CHIP)] = 32,
+    verify_samples: Annotated[
+        int, typer.Option(help="Test samples (GRSNN: queries, 4) run on Lava's simulator.", rich_help_panel=_CHIP)
+    ] = 32,
     replay_samples: Annotated[
         int, typer.Option(help="On chip: training samples (of each task) that Lava learns again.", rich_help_panel=_CHIP)
     ] = 10,
@@ -164,6 +185,8 @@ def run(
     With --on-chip the network learns in the chip's own integers, and Lava learns the first samples again.
 
     HLOP and GPM learn a sequence of tasks, and so does every method with --tasks or --sequence (the sequential baseline).
+
+    GRSNN learns the synaptic delays of a network that reasons on a graph of facts.
 
     Exit status: 0 all equal, 1 a mismatch between emulator (or simulator) and Lava, 2 an error.
 
@@ -191,12 +214,18 @@ def run(
 
       lava-snnlearn run --method hlop --on-chip --tasks 3
 
+      lava-snnlearn run --method grsnn --data umls
+
+      lava-snnlearn run --method grsnn --data my_triples --width 32 --option max_delay=6
+
       torchrun --nproc-per-node 2 -m lava_snnlearn run --data mnist
     """
     if resume and overwrite:
         raise ValueError("--resume continues an earlier run and --overwrite deletes it; give one of them")
     options = given(context)
     kind = kind_of_run(options, method, on_chip)
+    if kind != "graph":
+        refuse_graph(data)
     shared: dict[str, Any] = {
         "method": method,
         "data": data,
@@ -213,7 +242,7 @@ def run(
         "verify_samples": verify_samples,
         "train_size": train_size,
     }
-    job: Callable[..., Summary | OnChipSummary | TaskSummary | None]
+    job: Callable[..., Summary | OnChipSummary | TaskSummary | GraphSummary | None]
     off_chip: dict[str, Any] = {
         "width": width,
         "frames": frames,
@@ -226,8 +255,14 @@ def run(
         "batch_size": batch_size,
         "threads": threads,
     }
-    default_name = f"{method}-{data}"
-    if kind == "on chip":
+    default_name, headings = f"{method}-{data}", ("", "test accuracy")
+    if kind == "graph":
+        from lava_snnlearn.reasoning import pipeline as graph_pipeline
+
+        graph_settings = graph_settings_of(shared | off_chip, options)
+        default_name, headings = f"{method}-{graph_settings.title}", ("test queries", "float", "fixed point")
+        job = partial(graph_pipeline.run, graph_settings)
+    elif kind == "on chip":
         from lava_snnlearn.on_chip import pipeline as on_chip_pipeline
 
         default_name = f"{method}-on-chip-{data}"
@@ -255,7 +290,7 @@ def run(
     if summary is None:
         raise typer.Exit(0)
     table = Table(title=str(folder))
-    for heading in ("", "test accuracy"):
+    for heading in headings:
         table.add_column(heading)
     for row in summary.rows():
         table.add_row(*row)
@@ -272,35 +307,28 @@ def list_methods() -> None:
 
       lava-snnlearn methods
     """
-    import dataclasses
+    from lava_snnlearn.listing import method_blocks
 
-    from lava_snnlearn.citations import citation
-    from lava_snnlearn.continual.settings import BASE_PREFIX, PROTECTING
-    from lava_snnlearn.methods import METHODS
-    from lava_snnlearn.on_chip.pipeline import RULES
-
-    for name, cls in METHODS.items():
-        summary = (cls.__doc__ or "").strip().splitlines()[0]
-        options = ", ".join(f"{field.name}={_default(field)}" for field in dataclasses.fields(cls))
-        typer.echo(f"{name}: {summary}\n  options: {options}")
-        if name in PROTECTING:
-            typer.echo("  learns task after task: --sequence, --tasks, --compare; --base names the base method, whose options")
-            typer.echo(f"  begin with {BASE_PREFIX}, e.g. --base sltt --option {BASE_PREFIX}k=2")
-        if name in RULES:
-            typer.echo("  with --on-chip: " + ", ".join(f"{key}={value}" for key, value in RULES[name].options.items()))
-        typer.echo("  cite: " + citation(name).replace("\n", "\n        ") + "\n")
+    for block in method_blocks():
+        typer.echo(f"{block}\n")
 
 
 @app.command("verify")
 def verify_file(
-    file: Annotated[Path, typer.Argument(help="A network file (network.h5).")],
-    samples: Annotated[int, typer.Option(help="How many samples to run on Lava.")] = 8,
-    data: Annotated[str | None, typer.Option(help="Data set, or 'random'. Default: that of the run.")] = None,
+    file: Annotated[Path, typer.Argument(help="A file of a network (network.h5) or a graph reasoner (reasoner.h5).")],
+    samples: Annotated[
+        int | None, typer.Option(help="How many samples or queries to run on Lava. Default: 8 samples, 4 queries.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data set, or 'random'; a reasoner's graph. Default: that of the run.")
+    ] = None,
     npy: Annotated[Path | None, typer.Option(help="Your own samples, float [N, features], as .npy.")] = None,
     against: Annotated[str | None, typer.Option(help="lava, torch or lava,torch. Default: all that can be compared.")] = None,
     time_limit: Annotated[float, typer.Option(help="Seconds without progress until the run is killed.")] = 60.0,
 ) -> None:
     """Run a network file on Lava and compare every spike and membrane with the emulator and torch.
+
+    Of a graph reasoner, test queries: spikes, membranes and scores, with the emulator.
 
     Exit status: 0 all equal, 1 a mismatch (the first one is named), 2 an error.
 
@@ -309,14 +337,23 @@ def verify_file(
       lava-snnlearn verify runs/ottt-digits/network.h5
 
       lava-snnlearn verify network.h5 --npy my_samples.npy --samples 100
+
+      lava-snnlearn verify runs/grsnn-umls/reasoner.h5 --samples 10
     """
+    from lava_snnlearn.files import content_of
     from lava_snnlearn.fixed_point.graph import FixedNetwork
     from lava_snnlearn.verification import verify
 
     if not time_limit > 0:
         raise ValueError(f"--time-limit is {time_limit:g}; give more than 0 seconds")
+    if content_of(file) == REASONER_CONTENT:
+        from lava_snnlearn.reasoning import files
+
+        proof = files.verify_file(file, data, samples, against, time_limit, npy=npy)
+        typer.echo(str(proof))
+        raise typer.Exit(0 if proof.report.ok else 1)
     network = FixedNetwork.load(file)
-    x, _ = samples_for(file, network, data, npy, samples)
+    x, _ = samples_for(file, network, data, npy, 8 if samples is None else samples)
     report = verify(network, x, against=None if against is None else against.split(","), time_limit=time_limit)
     typer.echo(str(report))
     raise typer.Exit(0 if report.ok else 1)
@@ -324,13 +361,17 @@ def verify_file(
 
 @app.command("emulate")
 def emulate_file(
-    file: Annotated[Path, typer.Argument(help="A network file (network.h5).")],
-    samples: Annotated[int | None, typer.Option(help="How many samples; default: all of the test set.")] = None,
-    data: Annotated[str | None, typer.Option(help="Data set, or 'random'. Default: that of the run.")] = None,
+    file: Annotated[Path, typer.Argument(help="A file of a network (network.h5) or a graph reasoner (reasoner.h5).")],
+    samples: Annotated[int | None, typer.Option(help="How many samples or test triples; default: the whole test set.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data set, or 'random'; a reasoner's graph. Default: that of the run.")
+    ] = None,
     npy: Annotated[Path | None, typer.Option(help="Your own samples, float [N, features], as .npy.")] = None,
     save: Annotated[Path | None, typer.Option(help="Write outputs and predictions to this .npz.")] = None,
 ) -> None:
     """Print a network file and run it in the exact emulator: accuracy, spike rates, clipped membranes, speed.
+
+    Of a graph reasoner: ranks of the test triples, spike rate, speed.
 
     Exit status: 0 done, 2 an error.
 
@@ -339,13 +380,20 @@ def emulate_file(
       lava-snnlearn emulate runs/ottt-digits/network.h5
 
       lava-snnlearn emulate network.h5 --npy my_samples.npy --save answers.npz
+
+      lava-snnlearn emulate runs/grsnn-umls/reasoner.h5
     """
     import numpy as np
 
-    from lava_snnlearn.files import replacing
+    from lava_snnlearn.files import content_of, replacing
     from lava_snnlearn.fixed_point.emulator import emulate
     from lava_snnlearn.fixed_point.graph import FixedNetwork
 
+    if content_of(file) == REASONER_CONTENT:
+        from lava_snnlearn.reasoning import files
+
+        typer.echo(files.emulate_file(file, data, samples, npy=npy, save=save))
+        return
     network = FixedNetwork.load(file)
     x, labels = samples_for(file, network, data, npy, samples)
     with ExitStack() as stack:
@@ -363,13 +411,6 @@ def emulate_file(
     for name, rate in trace.spike_rates().items():
         typer.echo(f"{name}: {rate:.4f} spikes per neuron and step, {trace.saturated[name]} membranes clipped")
     typer.echo(f"{len(trace.outputs)} samples in {seconds:.3g} s ({len(trace.outputs) / seconds:.0f} a second)")
-
-
-def _default(field: Any) -> Any:
-    import dataclasses
-
-    value = field.default_factory() if field.default is dataclasses.MISSING else field.default
-    return getattr(value, "name", value)
 
 
 def main() -> None:

@@ -136,6 +136,30 @@ def read_tree(path: str | PathLike[str], content: str) -> dict[str, Any]:
     Raises:
         FileFormatError: see there.
     """
+    with _opened(path) as file:
+        if file.attrs.get("content") != content:
+            raise FileFormatError(f"{path} holds {file.attrs.get('content')!r}, expected {content!r}")
+        if file.attrs.get("version") != VERSION:
+            raise FileFormatError(f"{path} has version {file.attrs.get('version')}; this library reads version {VERSION}")
+        tree = _Reader(Path(path).stat().st_size).group(file["content"], 0)
+    if not isinstance(tree, dict):
+        raise FileFormatError(f"{path}: the content is not a dict")
+    return tree
+
+
+def content_of(path: str | PathLike[str]) -> str:
+    """The kind of content that :func:`write_tree` was told, e.g. "FixedNetwork".
+
+    Raises:
+        FileFormatError: see there.
+    """
+    with _opened(path) as file:
+        return str(file.attrs.get("content"))
+
+
+@contextmanager
+def _opened(path: str | PathLike[str]) -> Iterator[h5py.File]:
+    """A file of this library, whose errors are FileFormatErrors."""
     source = Path(path)
     if not source.is_file():
         raise FileFormatError(f"{source} does not exist or is not a file")
@@ -144,18 +168,11 @@ def read_tree(path: str | PathLike[str], content: str) -> dict[str, Any]:
         with h5py.File(source, "r") as file:
             if file.attrs.get("format") != _MARK:
                 raise FileFormatError(f"{source} is an HDF5 file, but not one of lava_snnlearn")
-            if file.attrs.get("content") != content:
-                raise FileFormatError(f"{source} holds {file.attrs.get('content')!r}, expected {content!r}")
-            if file.attrs.get("version") != VERSION:
-                raise FileFormatError(f"{source} has version {file.attrs.get('version')}; this library reads version {VERSION}")
-            tree = _Reader(source.stat().st_size).group(file["content"], 0)
+            yield file
     except FileFormatError:
         raise
     except (OSError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError) as error:
         raise FileFormatError(f"{source} is truncated, damaged or not an HDF5 file: {error}") from error
-    if not isinstance(tree, dict):
-        raise FileFormatError(f"{source}: the content is not a dict")
-    return tree
 
 
 def _check_seal(source: Path) -> None:

@@ -43,12 +43,14 @@ class Progress:
 
     def note(self, row: EpochMetrics) -> None:
         """One epoch is done."""
-        if self._bar.disable:
-            return
         valid = "" if row.valid_accuracy != row.valid_accuracy else f"  valid {row.valid_accuracy:.4f}"
         told = "".join(f"  {name} {value:.3g}" for name, value in row.diagnostics.items())
-        self._bar.console.print(
+        self.tell(
             f"epoch {row.epoch:3d}  loss {row.train_loss:.4f}  accuracy {row.train_accuracy:.4f}{valid}  "
-            f"spike rate {row.spike_rate:.3f}{told}  {row.seconds:.1f} s",
-            highlight=False,
+            f"spike rate {row.spike_rate:.3f}{told}  {row.seconds:.1f} s"
         )
+
+    def tell(self, line: str) -> None:
+        """Print a line above the bar."""
+        if not self._bar.disable:
+            self._bar.console.print(line, highlight=False)

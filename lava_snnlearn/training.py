@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lava_snnlearn import checkpoints, distributed
 from lava_snnlearn.checkpoints import CHECKPOINT, EpochMetrics, RunFolder, RunState
@@ -24,6 +24,7 @@ from lava_snnlearn.data.dataset import Dataset, Split, digest
 from lava_snnlearn.distributed import Share
 from lava_snnlearn.methods.base import Method, StepResult, check_method
 from lava_snnlearn.networks.classifier import Classifier
+from lava_snnlearn.networks.delays import delays_of
 from lava_snnlearn.progress import Progress
 
 OPTIMISERS = ("adam", "sgd")
@@ -58,7 +59,7 @@ class Trainer:
         epochs, batch_size: at least 1. Several processes share each batch, which needs at least one sample for each of them.
         seed: order of the samples, dropout and other draws of torch, at least 0 (initial weights are the caller's).
         learning_rate: None takes the method's published one.
-        optimiser: "sgd" (with momentum 0.9) or "adam"; weight_decay as usual.
+        optimiser: "sgd" (with momentum 0.9) or "adam"; weight_decay as usual, but for learned delays, which are without.
         schedule: "cosine" (per epoch, to zero) or "constant".
         augment: changes each training batch, e.g. :func:`~lava_snnlearn.data.augmentation.augmentation`; called with a tensor
             [B, C, H, W] (sequences: [T, B, C, H, W]) if the data set has a ``shape``, else [B, n] ([T, B, n]), and returns one
@@ -216,7 +217,7 @@ class Trainer:
 
     def _optimiser(self) -> torch.optim.Optimizer:
         self.network.to(self.device)
-        parameters = self.network.parameters()
+        parameters = _groups(self.network, self.weight_decay)
         if self.optimiser_name == "adam":
             return torch.optim.Adam(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
         return torch.optim.SGD(parameters, lr=self.learning_rate, momentum=0.9, weight_decay=self.weight_decay)
@@ -382,6 +383,14 @@ def accuracy(network: Classifier, split: Split) -> float:
     if len(split) == 0:
         raise ValueError("accuracy of an empty split is not defined")
     return float((predictions(network, split) == split.y).mean())
+
+
+def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameters for an optimiser: weight decay would pull delays towards the middle of their range, so they are without."""
+    delays = {delay.theta for delay in delays_of(network)} if weight_decay else set()
+    groups: list[dict[str, Any]] = [{"params": [p for p in network.parameters() if p not in delays]}]
+    late = [p for p in network.parameters() if p in delays]
+    return [*groups, {"params": late, "weight_decay": 0.0}] if late else groups
 
 
 def _check_numbers(rate: float, weight_decay: float, **counts: int) -> None:

@@ -90,7 +90,7 @@ def verify(
     Args:
         network, x: as in ``emulate``; every sample is run on Lava's simulator, which takes some milliseconds a step.
         against: any of "lava" and "torch"; None takes both, and Lava alone for networks that have no torch forward
-            (it exists for feed-forward graphs whose delays line the layers up; see :func:`twin.is_aligned`).
+            (it exists for feed-forward graphs in which no spike arrives too early; see :func:`twin.is_aligned`).
         time_limit: of the guarded Lava run; see ``run_lava``.
 
     Returns:

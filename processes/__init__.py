@@ -15,9 +15,11 @@ import lava_snnlearn.lava_backend  # noqa: F401  # says what to do where Lava is
 
 if TYPE_CHECKING:
     from lava_snnlearn.processes.coupled_if.process import CoupledIF
+    from lava_snnlearn.processes.delay_connection.process import DelayConnection
     from lava_snnlearn.processes.ep_neuron.process import EPNeuron
     from lava_snnlearn.processes.error_readout.process import ErrorReadout
     from lava_snnlearn.processes.error_stage.process import ErrorStage
+    from lava_snnlearn.processes.exact_reasoner.process import ExactReasoner
     from lava_snnlearn.processes.hlop_lateral.process import HLOPLateral
     from lava_snnlearn.processes.noise_source.process import NoiseSource
     from lava_snnlearn.processes.opzo_feedback.process import OPZOFeedback
@@ -27,14 +29,17 @@ if TYPE_CHECKING:
     from lava_snnlearn.processes.sample_source.process import SampleSource
     from lava_snnlearn.processes.soft_reset_lif.process import SoftResetLIF
     from lava_snnlearn.processes.spide_synapse.process import SpideSynapse
+    from lava_snnlearn.processes.staged_reasoner.process import StagedReasoner
     from lava_snnlearn.processes.ternary_couple.process import TernaryCouple
     from lava_snnlearn.processes.ternary_if.process import TernaryIF
 
 __all__ = [
     "CoupledIF",
+    "DelayConnection",
     "EPNeuron",
     "ErrorReadout",
     "ErrorStage",
+    "ExactReasoner",
     "HLOPLateral",
     "NoiseSource",
     "OPZOFeedback",
@@ -44,15 +49,18 @@ __all__ = [
     "SampleSource",
     "SoftResetLIF",
     "SpideSynapse",
+    "StagedReasoner",
     "TernaryCouple",
     "TernaryIF",
 ]
 
 _HOME = {
     "CoupledIF": "coupled_if",
+    "DelayConnection": "delay_connection",
     "EPNeuron": "ep_neuron",
     "ErrorReadout": "error_readout",
     "ErrorStage": "error_stage",
+    "ExactReasoner": "exact_reasoner",
     "HLOPLateral": "hlop_lateral",
     "NoiseSource": "noise_source",
     "OPZOFeedback": "opzo_feedback",
@@ -62,6 +70,7 @@ _HOME = {
     "SampleSource": "sample_source",
     "SoftResetLIF": "soft_reset_lif",
     "SpideSynapse": "spide_synapse",
+    "StagedReasoner": "staged_reasoner",
     "TernaryCouple": "ternary_couple",
     "TernaryIF": "ternary_if",
 }

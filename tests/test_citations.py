@@ -17,6 +17,7 @@ PAPERS = {
     "ep": [("M. Ernoult", "2019"), ("B. Scellier", "2017")],
     "fa": [("T. P. Lillicrap", "2016"), ("Q. Liao", "2016"), ("M. Xiao", "2022")],
     "gpm": [("G. Saha", "2021")],
+    "grsnn": [("M. Xiao", "2024"), ("Z. Sun", "2019")],
     "hlop": [("M. Xiao", "2024")],
     "ide": [("M. Xiao", "2021")],
     "opzo": [("M. Xiao", "2024"), ("M. Xiao", "2022")],
@@ -28,7 +29,7 @@ PAPERS = {
 }
 
 
-@pytest.mark.parametrize("name", sorted({*METHODS, "sab"}))
+@pytest.mark.parametrize("name", sorted({*METHODS, "grsnn", "sab"}))
 def test_every_method_has_its_papers(name: str) -> None:
     *papers, platform = snn.citation(name).splitlines()
     for paper, (author, year) in zip(papers, PAPERS[name], strict=True):

@@ -40,6 +40,22 @@ class NeuronStep(NamedTuple):
     saturated: NDArray[np.bool_]
 
 
+class LifStep(NamedTuple):
+    """Result of one integer step of the stock LIF, all of the state's shape.
+
+    spike: bool. current, membrane: int64, the two 24-bit registers after the step, in 1/64 weight units. charged: int64, the
+    membrane before its reset. wrapped: bool, where the current left its register and came in again at the other end. saturated:
+    bool, where the membrane was clipped.
+    """
+
+    spike: NDArray[np.bool_]
+    current: NDArray[np.int64]
+    membrane: NDArray[np.int64]
+    charged: NDArray[np.int64]
+    wrapped: NDArray[np.bool_]
+    saturated: NDArray[np.bool_]
+
+
 class TernaryStep(NamedTuple):
     """Result of one integer step of the ternary neuron.
 
@@ -52,7 +68,7 @@ class TernaryStep(NamedTuple):
     saturated: NDArray[np.bool_]
 
 
-def decay(value: IntArray, constant: IntArray | int) -> NDArray[np.int64]:
+def decay(value: IntArray | int, constant: IntArray | int) -> NDArray[np.int64]:
     """``sign(x) * ((|x| * (4096 - d)) >> 12)``: leak by d/4096, rounded towards zero (Loihi, Lava)."""
     wide = np.asarray(value, dtype=np.int64)
     magnitude = (np.abs(wide) * (DECAY_ONE - np.asarray(constant, dtype=np.int64))) >> 12
@@ -158,17 +174,39 @@ def graded_step(
     return free + ((pull + NUDGE_ONE // 2) >> 8)
 
 
+def lif_step(
+    current: IntArray | int,
+    membrane: IntArray,
+    arriving: IntArray | int,
+    *,
+    du: IntArray | int,
+    dv: IntArray | int,
+    bias: IntArray | int,
+    vth: IntArray | int,
+) -> LifStep:
+    """One step of Lava's stock LIF: filtered current, reset to zero, firing at strict ``>`` (Loihi, Lava).
+
+    ``u <- wrap(decay(u, du + 1) + (arriving << 6))``, ``v <- clip(decay(v, dv) + u + bias)``; spike where ``v > vth << 6``;
+    there ``v <- 0``. The leak of the current has a hidden one (du = -1: no leak, du = 4095: forgets at once), the
+    other has not. A current beyond 24 bit wraps once, as in Lava: 2^23 stays, -2^23 becomes 2^23.
+
+    Args:
+        current, membrane: the registers u and v, 24 bit, 1/64 weight units.
+        arriving: synaptic sum of this step in weight units; beyond +-2^18 one wrap does not bring the current back into 24
+            bits, and Lava's int32 may overflow in a later step.
+        du: -1..4095, dv: 0..4096, bias: in 1/64 weight units (see :func:`bias_current`), vth: weight units.
+    """
+    charged = decay(current, np.asarray(du, dtype=np.int64) + 1) + (np.asarray(arriving, dtype=np.int64) << MEMBRANE_SHIFT)
+    limit = MEMBRANE_MAX + 1
+    u = np.where(charged > limit, charged - 2 * limit, np.where(charged <= -limit, charged + 2 * limit, charged))
+    v, saturated = _clip(decay(membrane, dv) + u + bias)
+    spike = v > (np.asarray(vth, dtype=np.int64) << MEMBRANE_SHIFT)
+    return LifStep(spike, u, np.where(spike, 0, v), v, u != charged, saturated)
+
+
 def zero_reset_step(
     membrane: IntArray, current: IntArray, *, dv: IntArray | int, bias: IntArray | int, vth: IntArray | int
 ) -> NeuronStep:
-    """One step of Lava's stock LIF with an unfiltered current (du = 4095): reset to zero, firing at strict ``>``.
-
-    The current register is 24 bit wide and wraps once, ``u = wrap(current << 6)``; then
-    ``v <- clip(decay(v, dv) + u + bias)``; spike where ``v > vth << 6``; there ``v <- 0``.
-    """
-    shifted = np.asarray(current, dtype=np.int64) << MEMBRANE_SHIFT
-    limit = MEMBRANE_MAX + 1
-    u = np.where(shifted > limit, shifted - 2 * limit, np.where(shifted <= -limit, shifted + 2 * limit, shifted))
-    charged, clipped = _clip(decay(membrane, dv) + u + bias)
-    spike = charged > (np.asarray(vth, dtype=np.int64) << MEMBRANE_SHIFT)
-    return NeuronStep(spike, np.where(spike, 0, charged), clipped | (u != shifted))
+    """One step of Lava's stock LIF with an unfiltered current: :func:`lif_step` with du = 4095, which keeps no u."""
+    step = lif_step(0, membrane, current, du=DECAY_ONE - 1, dv=dv, bias=bias, vth=vth)
+    return NeuronStep(step.spike, step.membrane, step.saturated | step.wrapped)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -37,12 +37,14 @@ def exact_dtype(bound: int) -> type[np.generic]:
 
 @dataclass(frozen=True)
 class Product:
-    """A connection's matrices (or kernel), one a distinct delay, in the fastest exact dtype."""
+    """A connection's weights in the fastest exact dtype: a matrix [n_source, n_target] or kernel where all delays are equal
+    (``delay`` an int), else [n_target, n_source] with delays [n_target, n_source]."""
 
     source: str
     exponent: int
     dtype: type[np.generic]
-    parts: tuple[tuple[int, NDArray[Any]], ...]
+    weight: NDArray[Any]
+    delay: int | NDArray[np.int64]
     geometry: ConvShape | None = None
 
     @classmethod
@@ -50,18 +52,48 @@ class Product:
         """Prepare ``connection`` for inputs of magnitude up to ``largest_input``."""
         weight, delay = np.asarray(connection.weight, dtype=np.int64), np.asarray(connection.delay)
         dtype = exact_dtype(connection.bound(largest_input) >> connection.exponent)
+        common = connection.source, connection.exponent, dtype
         if connection.geometry is not None:
-            return cls(
-                connection.source, connection.exponent, dtype, ((int(delay), weight.astype(dtype)),), connection.geometry
-            )
-        parts = tuple((int(d), np.ascontiguousarray(np.where(delay == d, weight, 0).T).astype(dtype)) for d in np.unique(delay))
-        return cls(connection.source, connection.exponent, dtype, parts)
+            return cls(*common, weight.astype(dtype), int(delay), connection.geometry)
+        if delay.min() == delay.max():
+            return cls(*common, np.ascontiguousarray(weight.T).astype(dtype), int(delay.min()))
+        return cls(*common, weight.astype(dtype), delay.astype(np.int64))
 
-    def apply(self, matrix: NDArray[Any], inputs: NDArray[Any]) -> NDArray[np.int64]:
-        """Synaptic sums [..., n_target] for inputs [..., n_source]."""
+    def apply(self, inputs: NDArray[Any]) -> NDArray[np.int64]:
+        """Synaptic sums [..., n_target] for inputs [..., n_source] that all arrive together."""
         flat = inputs.reshape(-1, inputs.shape[-1])
-        product = flat.astype(self.dtype) @ matrix if self.geometry is None else convolve(flat, matrix, self.geometry)
+        product = flat.astype(self.dtype) @ self.weight if self.geometry is None else convolve(flat, self.weight, self.geometry)
         return (product.astype(np.int64) << self.exponent).reshape(*inputs.shape[:-1], product.shape[1])
+
+
+class _Rows:
+    """What a connection with mixed delays has heard of a batch, a row a source neuron: uint8 [n_source, steps, B].
+
+    ``shift``: at its active step i, the target hears what the source sent in step i + shift - delay.
+    """
+
+    def __init__(self, product: Product, sent: NDArray[Any], shift: int) -> None:
+        delay, (steps, batch, sources) = np.asarray(product.delay), sent.shape
+        self.product, self.sent, self.shortest = product, sent, int(delay.min()) - shift
+        # Nothing was sent before step 0 and behind the last one; the target may listen there.
+        self.front = max(0, int(delay.max()) - shift)
+        self.rows = np.zeros((sources, self.front + steps + max(0, -self.shortest), batch), np.uint8)
+        self.offset = (self.front + shift - delay) * batch
+        self.known = 0
+
+    def currents(self, first: int, last: int) -> NDArray[np.int64]:
+        """Synaptic sums [last - first, B, n_target] in the target's active steps first .. last - 1; they come in order."""
+        # Here, not above: graphs without mixed delays need no compiler.
+        from lava_snnlearn.neurons.delay_kernels import delayed_sums
+
+        known = min(max(last - self.shortest, self.known), len(self.sent))
+        new = slice(self.front + self.known, self.front + known)
+        self.rows[:, new] = self.sent[self.known : known].transpose(2, 0, 1)
+        self.known = known
+        batch, product = self.rows.shape[2], self.product
+        flat, columns = self.rows.reshape(len(self.rows), -1), (last - first) * batch
+        summed = delayed_sums(flat, product.weight, self.offset + first * batch, columns)
+        return (summed.T.astype(np.int64) << product.exponent).reshape(last - first, batch, -1)
 
 
 @dataclass
@@ -83,26 +115,56 @@ class _Batch:
     signal: NDArray[np.int32]
     products: dict[str, list[Product]]
     records: dict[str, _Record]
+    rows: dict[tuple[str, str], _Rows] = field(default_factory=dict)
+    ahead: dict[str, tuple[int, NDArray[np.int64]]] = field(default_factory=dict)
+
+    def slab(self, population: Population) -> int:
+        """Steps whose sums are held at a time."""
+        return max(1, SLAB // (self.signal.shape[1] * population.size))
 
     def current(self, population: Population, first: int, last: int) -> NDArray[np.int64]:
-        """Input [last - first, B, n] of the population's active steps first .. last - 1."""
-        total = np.zeros((last - first, self.signal.shape[1], population.size), np.int64)
-        part = self.network.current_part(population.name)
-        if part is not None:
-            total += self.signal[first:last, :, part]
+        """Input [last - first, B, n] of the population's active steps first .. last - 1; they come in order."""
+        total = self._fed(population, first, last)
         for product in self.products[population.name]:
-            start = 0 if product.source == INPUT else self.network.population(product.source).t_start
-            sent = self.signal if product.source == INPUT else self.records[product.source].spikes
-            for delay, matrix in product.parts:
-                # Active step i of the target is step t_start + i; it hears what the source sent 1 + delay steps before.
-                shift = population.t_start - 1 - delay - start
-                low, high = max(first, -shift), min(last, self.network.steps - shift)
-                if low < high:
-                    heard = sent[low + shift : high + shift]
-                    # Static input is a view of one step: its sums are those of every step.
-                    heard = heard[:1] if heard.strides[0] == 0 else heard
-                    total[low - first : high - first] += product.apply(matrix, heard)
+            if product.source != INPUT:
+                self._add(total, product, population, first)
         return total
+
+    def _fed(self, population: Population, first: int, last: int) -> NDArray[np.int64]:
+        """What comes from outside; known beforehand, it is made for many steps at a time also where others go step by step."""
+        begin, sums = self.ahead.get(population.name, (0, np.zeros((0, 0, 0), np.int64)))
+        if last > begin + len(sums):
+            begin, end = first, max(last, min(first + self.slab(population), self.network.steps))
+            sums = np.zeros((end - begin, self.signal.shape[1], population.size), np.int64)
+            part = self.network.current_part(population.name)
+            if part is not None:
+                sums += self.signal[begin:end, :, part]
+            for product in self.products[population.name]:
+                if product.source == INPUT:
+                    self._add(sums, product, population, begin)
+            self.ahead[population.name] = begin, sums
+        return sums[first - begin : last - begin]
+
+    def _add(self, total: NDArray[np.int64], product: Product, population: Population, first: int) -> None:
+        """Add a connection's sums to those of the population's active steps from ``first`` on, a row a step."""
+        last = first + len(total)
+        start = 0 if product.source == INPUT else self.network.population(product.source).t_start
+        sent = self.signal if product.source == INPUT else self.records[product.source].spikes
+        # Active step i of the target is step t_start + i; it hears what the source sent 1 + delay steps before.
+        shift = population.t_start - 1 - start
+        if not isinstance(product.delay, int):
+            ends = product.source, population.name
+            if ends not in self.rows:
+                self.rows[ends] = _Rows(product, sent, shift)
+            total += self.rows[ends].currents(first, last)
+            return
+        shift -= product.delay
+        low, high = max(first, -shift), min(last, self.network.steps - shift)
+        if low < high:
+            heard = sent[low + shift : high + shift]
+            # Static input is a view of one step: its sums are those of every step.
+            heard = heard[:1] if heard.strides[0] == 0 else heard
+            total[low - first : high - first] += product.apply(heard)
 
     def advance(self, population: Population, first: int, current: NDArray[np.int64]) -> None:
         """Run the population's active steps from ``first`` on, one for each row of ``current``."""
@@ -204,13 +266,13 @@ def _batch_size(network: FixedNetwork) -> int:
 
 def _run(batch: _Batch) -> None:
     """All steps of all populations: one population after the other, or step by step where the graph has a cycle."""
-    steps, samples = batch.network.steps, batch.signal.shape[1]
+    steps = batch.network.steps
     order = topological_order(batch.network)
     if order is None:
         _advance_together(batch)
         return
     for population in order:
-        slab = max(1, SLAB // (samples * population.size))
+        slab = batch.slab(population)
         for first in range(0, steps, slab):
             batch.advance(population, first, batch.current(population, first, min(first + slab, steps)))
 

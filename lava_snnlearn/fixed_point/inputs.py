@@ -110,13 +110,20 @@ def current_entry(network: Network, stages: Sequence[Stage], sample: NDArray[np.
     """The host computes the data's part of the currents, biases included.
 
     Raises:
-        LimitError: currents too large beside a threshold, or populations that hear the data through different maps.
+        LimitError: currents too large beside a threshold, or populations that hear the data through different maps or with
+            delays.
     """
     heard = [(stage, link) for stage in stages if (link := _data_link(stage)) is not None]
     if len({link.geometry for _, link in heard}) > 1 or any(stage.neuron is None for stage, _ in heard):
         raise LimitError(
             "input of the form 'current' goes through one linear map into spiking populations; this network reads the data in "
             "several ways. Use input='graded' or 'spikes'."
+        )
+    delayed = next(((stage.name, link.delay) for stage, link in heard if link.delay is not None), None)
+    if delayed is not None:
+        raise LimitError(
+            f"{delayed[0]} hears the data with delays of up to {delayed[1].max()} steps, but an input of the form 'current' "
+            "has no synapses to wait in. Use input='spikes' (events, or the codes 'rate' and 'latency')."
         )
     scales = [_current_scale(network, stage, link, sample, weight_bits) for stage, link in heard]
     weight_room = [exponent_below(HOST_WEIGHT_MAX, float(np.abs(link.weight).max())) for _, link in heard]
@@ -197,6 +204,11 @@ def _folded(stage: Stage, low: float, step: float) -> Stage:
     link = _data_link(stage)
     if link is None:
         return stage
+    if link.delay is not None and low:
+        raise LimitError(
+            f"{stage.name} hears the data with delays, before which it hears nothing; in graded payloads, which begin at "
+            f"{low:.4g} here, 0 is not nothing. Use data whose smallest value is 0, or input='spikes'."
+        )
     sources = link.weight.shape[1] if link.geometry is None else link.geometry.sources
     offset = link.apply(torch.full((1, sources), low, dtype=torch.float64))[0].numpy()
     return replace(stage, links=(replace(link, weight=link.weight * step), *_without_data(stage)), bias=stage.bias + offset)

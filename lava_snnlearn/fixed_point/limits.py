@@ -16,6 +16,8 @@ BIAS_EXPONENT_MAX = 7
 DELAY_MAX = 62
 GRADED_MAX = 255
 """Largest payload of an 8-bit graded spike."""
+GRADED_PAYLOAD_MAX = (1 << 23) - 1
+"""Largest magnitude of a graded spike between cores, 24 bit."""
 GRADED_SHIFT_MAX = 23
 """Largest shift that a graded neuron scales its sum by."""
 CURRENT_MAX = (BIAS_MANTISSA_MAX << BIAS_EXPONENT_MAX) >> 6
@@ -24,7 +26,11 @@ CHANNEL_MAX = (1 << 31) - 1
 """Lava carries synaptic sums between processes as int32."""
 WRAP_FREE_MAX = (1 << 25) - 1
 """Lava's stock LIF shifts an int32 input by 6 bits; beyond this it overflows."""
+FILTERED_INPUT_MAX = 1 << 18
+"""Of a stock LIF that filters its current: wrapping once, Lava keeps the current within 24 bits only up to this input."""
 NEURONS_PER_CORE = 1024
 SYNAPTIC_BITS_PER_CORE = 128 * 1024 * 8
 FAN_IN_AXONS_PER_CORE = 4096
+OUTPUT_AXONS_PER_CORE = 4096
 CORES_PER_CHIP = 128
+CHIPS_PER_MESH = 16384

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from lava_snnlearn.checks import LimitError
 from lava_snnlearn.fixed_point.convolution import ConvShape
 from lava_snnlearn.fixed_point.graph import INPUT
+from lava_snnlearn.networks.delays import Delays
 from lava_snnlearn.networks.layers import Neurons, Readout, affine_of_norm
 from lava_snnlearn.networks.network import Network
 from lava_snnlearn.networks.synapse import Shape, Synapse
@@ -35,16 +36,19 @@ class Link:
     """A linear map in real units, into one population.
 
     ``weight`` float64 [n_target, n_source], or a kernel [C_out, C_in, kh, kw] with its ``geometry``. ``lag``: logical steps
-    between the source's spike and the target's step (0: feed-forward, 1: recurrent).
+    between the source's spike and the target's step (0: feed-forward, 1: recurrent). ``delay`` int64 [n_target, n_source]:
+    steps beyond that, of a matrix's synapses (None: none); ``delays`` is what they were taken from.
     """
 
     source: str
     weight: NDArray[np.float64]
     geometry: ConvShape | None = None
     lag: int = 0
+    delay: NDArray[np.int64] | None = None
+    delays: Delays | None = None
 
     def apply(self, x: Tensor) -> Tensor:
-        """The map of x [M, n_source], float64: [M, n_target]."""
+        """The map of x [M, n_source], float64: [M, n_target]; delays apart."""
         weight = torch.from_numpy(self.weight)
         if self.geometry is None:
             return x.double() @ weight.T
@@ -85,7 +89,7 @@ def lower(network: Network) -> list[Stage]:
     """The stages of a network in eval mode, in the order of the forward pass, the readout last.
 
     Raises:
-        LimitError: a map that is no convolution and too large for a matrix.
+        LimitError: a map that is no convolution and too large for a matrix; delays on the way to the readout.
     """
     walk = _Lowering(network)
     with torch.no_grad():
@@ -206,7 +210,9 @@ def _link(term: _Term) -> Link:
     geometry, pool = synapse.geometry, synapse.pool
     if geometry is None and pool == 1:
         rows = weight if term.scale is None else weight * term.scale.unsqueeze(1)
-        return Link(spikes.source, rows.numpy(), lag=spikes.lag)
+        delays = synapse.delays
+        steps = None if delays is None else delays.matrix().cpu().numpy()
+        return Link(spikes.source, rows.numpy(), lag=spikes.lag, delay=steps, delays=delays)
     if geometry is None or geometry.transposed or synapse.upsample > 1 or _cuts_into_padding(synapse):
         matrix = _matrix(lambda x: _scaled(synapse.map(synapse.prepare(x), _double(synapse), None), term.scale), spikes.shape)
         return Link(spikes.source, matrix * spikes.amplitude, lag=spikes.lag)
@@ -237,6 +243,11 @@ def _cuts_into_padding(synapse: Synapse) -> bool:
 def _through_readout(readout: Readout, term: _Term) -> Link:
     """A term of an analogue current as the readout sees it."""
     synapse = term.synapse
+    if synapse.delays is not None:
+        raise LimitError(
+            f"the delayed currents of a synapse from {synapse.source} go into the readout without neurons between; a chip's "
+            "synapses join neurons. Put a population behind the synapse."
+        )
 
     def both(x: Tensor) -> Tensor:
         analogue = _scaled(synapse.map(synapse.prepare(x), _double(synapse), None), term.scale)

@@ -21,7 +21,7 @@ from lava_snnlearn.fixed_point.arithmetic import DECAY_ONE, MEMBRANE_SHIFT, MEMB
 from lava_snnlearn.fixed_point.graph import INPUT, Connection, FixedNetwork, Population
 from lava_snnlearn.fixed_point.host import FORMS
 from lava_snnlearn.fixed_point.inputs import CALIBRATION_SAMPLES, Entry, current_entry, graded_entry, spikes_entry
-from lava_snnlearn.fixed_point.lowering import Stage, lower
+from lava_snnlearn.fixed_point.lowering import Link, Stage, lower
 from lava_snnlearn.fixed_point.scales import beyond_range, integers, readout_scale, spiking_scale
 from lava_snnlearn.networks.network import Network
 from lava_snnlearn.neurons.fused import leaky_sum
@@ -116,8 +116,9 @@ def assemble(plan: Plan) -> FixedNetwork:
             root = np.sqrt(np.mean(link.weight**2)) or 1.0
             errors.append(float(np.sqrt(np.mean((rounded / 2.0**scale - link.weight) ** 2)) / root))
             # A source may start earlier than one step before its target: the spikes then wait in the synapse.
-            delay = starts[stage.name] - starts.get(link.source, 0) + link.lag - 1
-            _check_delay(stage.name, link.source, link.lag, delay)
+            waiting = starts[stage.name] - starts.get(link.source, 0) + link.lag - 1
+            delay = waiting if link.delay is None else waiting + link.delay
+            _check_delay(stage.name, link, waiting)
             connections.append(Connection(link.source, stage.name, rounded, 0, delay, link.geometry))
         if errors:
             error = ", ".join(f"{error:.2%}" for error in errors)
@@ -162,17 +163,22 @@ def _starts(stages: Sequence[Stage]) -> dict[str, int]:
     return starts
 
 
-def _check_delay(target: str, source: str, lag: int, delay: int) -> None:
-    if delay < 0:
+def _check_delay(target: str, link: Link, waiting: int) -> None:
+    """``waiting``: steps that spikes wait in the synapse for their target's step, learned delays apart."""
+    own = (0, 0) if link.delay is None else (int(link.delay.min()), int(link.delay.max()))
+    if waiting + own[0] < 0:
+        late = -waiting - own[0]
         raise LimitError(
-            f"feedback from {source} to {target} takes {lag} step(s) in the network, but on the chip every layer takes one, "
-            f"and the spikes arrive {-delay} step(s) too late. Train with feedback_delay of at least {lag - delay} "
-            "(pipelined timing)."
+            f"feedback from {link.source} to {target} takes {link.lag} step(s) in the network, but on the chip every layer "
+            f"takes one, and the spikes arrive {late} step(s) too late. Train with feedback_delay of at least "
+            f"{link.lag + late} (pipelined timing)."
         )
-    if delay > limits.DELAY_MAX:
+    if waiting + own[1] > limits.DELAY_MAX:
+        learned = f" ({own[1]} of them learned)" if own[1] else ""
+        remedy = "a smaller max_delay, or " if own[1] else ""
         raise LimitError(
-            f"the connection from {source} to {target} needs a delay of {delay} steps, more than {limits.DELAY_MAX}; use fewer "
-            "layers between them"
+            f"the connection from {link.source} to {target} needs a delay of {waiting + own[1]} steps{learned}, more than "
+            f"{limits.DELAY_MAX}; use {remedy}fewer layers between them"
         )
 
 

@@ -11,6 +11,7 @@ the answer equal those of :func:`~lava_snnlearn.fixed_point.emulator.emulate` on
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -164,7 +165,7 @@ class QATNetwork(Network):
 
     def _stage(self, stage: Stage) -> Stage:
         holder = self.readout if stage.neuron is None else self._population(stage.name)
-        links = tuple(replace(link, weight=self._weight(stage, link)) for link in stage.links)
+        links = tuple(replace(link, weight=self._weight(stage, link), delay=self._delay(stage, link)) for link in stage.links)
         neurons = holder.integers()
         return replace(stage, links=links, bias=neurons.included + neurons.missing)
 
@@ -182,15 +183,28 @@ class QATNetwork(Network):
             sources = [other.source for other in stage.links]
             ends = np.cumsum([other.weight.shape[1] for other in stage.links])
             return np.split(present(self.readout.weight), ends[:-1], axis=1)[sources.index(link.source)]
+        synapse = self._synapse(stage, link)
+        if synapse is None:
+            return present(self._population(stage.name).parametrizations.recurrent.original)
+        return present(synapse.weight) * (2.0**self.signal if link.source == INPUT and not link.lag else 1.0)
+
+    def _delay(self, stage: Stage, link: Link) -> NDArray[np.int64] | None:
+        """The present delays of a link."""
+        synapse = None if link.delays is None else self._synapse(stage, link)
+        if synapse is None:
+            return None
+        steps: NDArray[np.int64] = synapse.delays.matrix().cpu().numpy()
+        return steps
+
+    def _synapse(self, stage: Stage, link: Link) -> Any:
+        """The module that a link into a spiking population has become; None: the population's recurrent weight."""
         population = self._population(stage.name)
         if link.lag:
             own = population.recurrent is not None and link.source == stage.name
-            feedback: Any = self.feedback
-            return present(population.parametrizations.recurrent.original if own else feedback.weight)
-        synapse = population
+            return None if own else self.feedback
         if isinstance(population, JoinedPopulation):
-            synapse = next(synapse for synapse in population.synapses if synapse.reads == link.source)
-        return present(synapse.weight) * (2.0**self.signal if link.source == INPUT else 1.0)
+            return next(synapse for synapse in population.synapses if synapse.reads == link.source)
+        return population
 
     def extra_repr(self) -> str:
         return f"{self.weight_bits} bits a weight, input {self.plan.entry.host.form!r}"
@@ -306,6 +320,7 @@ class _Builder:
         assert stage.neuron is not None
         layer = ChipLayer(options.pop("source"), options.pop("outputs"), chip_neuron(stage.neuron, place.population), **options)
         layer.place = place
+        layer.delays = copy.deepcopy(source.link.delays)
         layer.put_on_grid(self._values(source), bias, self._grid(stage, place, source, bias=True), stage.shape)
         if own is not None:
             if -limits.WEIGHT_MIN * stage.size > FLOAT32_SUM:
@@ -330,6 +345,7 @@ class _Builder:
     def _synapse(self, stage: Stage, place: Place, source: _Source, bias: NDArray[np.float64] | None) -> ChipSynapse:
         synapse = ChipSynapse(**self._options(source.link))
         synapse.reads = source.link.source
+        synapse.delays = copy.deepcopy(source.link.delays)
         grid = self._grid(stage, place, source, bias=bias is not None)
         synapse.put_on_grid(self._values(source), np.zeros(0) if bias is None else bias, grid, stage.shape)
         return synapse

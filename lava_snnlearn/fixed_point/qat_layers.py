@@ -96,7 +96,7 @@ def host_grid(scale: int, shift: int) -> Grid:
 
 
 class _OnGrid(Synapse):
-    """A synapse with weight and bias on a grid.
+    """A synapse with weight and bias on a grid. Delays, which are whole steps already, are a copy of the trained ones.
 
     The weight takes the seam of standardised weights, which walks know; the bias is parametrised.
     """

@@ -15,6 +15,7 @@ from lava_snnlearn.methods.ep import EP
 from lava_snnlearn.methods.equilibrium import equilibrium_rates
 from lava_snnlearn.methods.fa import FA
 from lava_snnlearn.methods.gpm import GPM
+from lava_snnlearn.methods.grsnn import GRSNN
 from lava_snnlearn.methods.hlop import HLOP
 from lava_snnlearn.methods.ide import IDE
 from lava_snnlearn.methods.opzo import OPZO
@@ -31,6 +32,7 @@ __all__ = [
     "EP",
     "FA",
     "GPM",
+    "GRSNN",
     "HLOP",
     "IDE",
     "METHODS",
@@ -66,7 +68,7 @@ METHODS: dict[str, type[Any]] = {
     "spide": SPIDE,
 }
 """Methods that classify samples with any :class:`~lava_snnlearn.networks.Network` (EP: with an energy network); SAB labels
-steps, with its own kind."""
+steps, and GRSNN answers queries on graphs, with their own kinds."""
 
 
 def get(name: str, **options: Any) -> Method:

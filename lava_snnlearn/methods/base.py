@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lava_snnlearn.checks import instance_of, known_name, real_number, shown, tensor
 from lava_snnlearn.networks.classifier import Classifier
+from lava_snnlearn.networks.delays import delays_of
 from lava_snnlearn.networks.network import Network
 from lava_snnlearn.neurons.lif import LIF
 
@@ -137,6 +138,15 @@ def check_spiking(network: Any) -> None:
     """Raise TypeError if ``network`` is no spiking network, e.g. an energy network."""
     remedy = "this method trains spiking networks; build one, e.g. snn.networks.mlp([64, 128, 10])"
     instance_of("network", network, Network, remedy)
+
+
+def refuse_delays(network: Network, reason: str) -> None:
+    """Raise ValueError for a network whose synapses have delays; ``reason``: why the method cannot train them."""
+    if delays_of(network):
+        raise ValueError(
+            f"this network's synapses have delays, but {reason}; train it with BPTT, SLTT, OTTT, FA, DFA or OPZO, or build it "
+            "without delays"
+        )
 
 
 def check_batch(network: Classifier, x: Tensor, y: Tensor, *, spiking: bool = True) -> Tensor:

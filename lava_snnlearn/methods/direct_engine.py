@@ -20,6 +20,8 @@ from lava_snnlearn.checks import known_name
 from lava_snnlearn.methods.base import Loss, Preset, StepResult, check_loss
 from lava_snnlearn.methods.online_engine import TraceOptions, TraceWalk, check_chunk, learn_online, online_signal
 from lava_snnlearn.methods.ottt import UPDATES
+from lava_snnlearn.networks.delayed_maps import Rule
+from lava_snnlearn.networks.delays import Delays
 from lava_snnlearn.networks.network import Network
 from lava_snnlearn.networks.synapse import Synapse
 
@@ -114,6 +116,9 @@ class DirectWalk(TraceWalk):
     def passed_on(self, population: nn.Module, spikes: Tensor) -> Tensor:
         """What the others hear for these spikes [T, B, *shape]; traces are always those of the spikes."""
         return spikes
+
+    def _rule(self, synapse: Synapse, delays: Delays, signal: Tensor, flat: Tensor) -> Rule:
+        return super()._rule(synapse, delays, signal, self._clean(signal).flatten(2))
 
     def _clean(self, signal: Tensor) -> Tensor:
         return self._heard_as[id(signal)][1] if id(signal) in self._heard_as else signal

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from lava_snnlearn import distributed
-from lava_snnlearn.methods.base import StepResult, check_batch, check_spiking
+from lava_snnlearn.methods.base import StepResult, check_batch, check_spiking, refuse_delays
 from lava_snnlearn.methods.relaxation import Relaxed, relax
 from lava_snnlearn.networks.layers import Neurons, Readout, SpikingLayer
 from lava_snnlearn.networks.network import Network
@@ -84,6 +84,7 @@ def check_network(network: Network) -> None:
     The message says what to build instead.
     """
     check_spiking(network)
+    refuse_delays(network, "an equilibrium does not depend on delays, which would learn nothing")
     remedy = "build it with snn.networks.feedback_net"
     if not all(isinstance(layer, SpikingLayer) and layer.recurrent is None for layer in network.layers):
         raise ValueError(

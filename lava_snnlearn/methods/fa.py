@@ -24,7 +24,7 @@ from lava_snnlearn.methods.online_engine import TraceOptions, TraceWalk, online_
 from lava_snnlearn.networks.layers import Readout
 from lava_snnlearn.networks.network import Network
 from lava_snnlearn.networks.synapse import Synapse
-from lava_snnlearn.networks.walk import OperandMap
+from lava_snnlearn.networks.synapse_maps import OperandMap
 
 FEEDBACKS = ("random", "sign")
 

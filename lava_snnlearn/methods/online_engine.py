@@ -10,12 +10,15 @@ Per step, with delta the loss gradient that comes down through the layers of thi
 
 Since nothing goes back in time, all steps of a piece share one product per layer, forward and backward. The trace engine leaves
 all forward values as they are and replaces only the operand of the weight gradient.
+
+Delayed synapses and their delays learn from the delayed signal, or its delayed trace. The error that they send to the layer
+below ignores the delay: the step in which the spike was sent is gone (:mod:`lava_snnlearn.networks.delayed_maps`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -25,11 +28,14 @@ from torch import Tensor, nn
 
 from lava_snnlearn.checks import whole_number
 from lava_snnlearn.methods.base import Loss, StepResult, check_batch, loss_over_time
+from lava_snnlearn.networks.delayed_maps import Rule
+from lava_snnlearn.networks.delays import Delays
 from lava_snnlearn.networks.event_products import Traced, traced_sparse_linear
 from lava_snnlearn.networks.layers import Neurons, Readout, SpikingLayer
 from lava_snnlearn.networks.network import Network
 from lava_snnlearn.networks.synapse import Synapse
-from lava_snnlearn.networks.walk import OperandMap, Walk
+from lava_snnlearn.networks.synapse_maps import OperandMap
+from lava_snnlearn.networks.walk import Walk
 from lava_snnlearn.neurons.fused import leaky_sum
 
 
@@ -169,6 +175,7 @@ class TraceWalk(Walk):
         self.first, self.last = network.layers[0], network.populations[-1]
         # A static frame's trace is the frame times a number, unless something between product and neuron learns without it.
         plain = isinstance(self.first, SpikingLayer) and self.first.batch_norm is None and self.first.recurrent is None
+        plain = plain and self.first.delays is None
         self.shortcut = self.static and plain and network.feedback is None and options.first_layer == options.bias
         if self.static and not self.shortcut:
             self.signal, self.static = signal, False
@@ -226,9 +233,16 @@ class TraceWalk(Walk):
             flat = OperandMap.apply(prepared, traced, weight, synapse.bias, gains, self.mapped(synapse), self.adds)
         return flat.view(*signal.shape[: signal.dim() - len(synapse.source)], *synapse.shape)
 
-    def mapped(self, synapse: Synapse) -> Any:
-        """What maps for a synapse and takes the errors back through it: the synapse itself."""
-        return synapse
+    def _rule(self, synapse: Synapse, delays: Delays, signal: Tensor, flat: Tensor) -> Rule:
+        """As in Walk; weights and delays learn from the delayed trace."""
+        rule = super()._rule(synapse, delays, signal, flat)
+        operand = None
+        if self.options.first_layer or signal is not self.data:
+            trace = self._trace(synapse, signal).flatten(2)
+            before = self._recent(self.past_traces, delays, delays.limit, flat)
+            self.past_traces[delays] = self._behind(before, trace)
+            operand = torch.cat([before, trace])
+        return replace(rule, operand=operand, gains=self._gains(self._lam(synapse)) if self.options.bias else None)
 
     def _map_events(self, synapse: Synapse, prepared: Tensor, weight: Tensor, gains: Tensor | None) -> Tensor:
         """Sparse data: their trace is not sparse, so the trace is moved to the other factor of the gradient."""

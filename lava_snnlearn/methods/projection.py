@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lava_snnlearn.checks import at_least, flag, tensor
-from lava_snnlearn.methods.base import Method, Preset, StepResult, check_method, check_spiking
+from lava_snnlearn.methods.base import Method, Preset, StepResult, check_method, check_spiking, refuse_delays
 from lava_snnlearn.networks.layers import Neurons
 from lava_snnlearn.networks.network import Network
 from lava_snnlearn.networks.norms import BatchNorm
@@ -111,10 +111,11 @@ def synapses_of(network: Network, readout: bool = True) -> dict[str, Synapse]:
     """Synapses with their names, in the order of the forward pass, the feedback's last; ``readout``: with the readout's.
 
     Raises:
-        TypeError: no spiking network. ValueError: one with standardised or quantised weights, a recurrent layer or a
+        TypeError: no spiking network. ValueError: one with standardised or quantised weights, delays, a recurrent layer or a
             transposed convolution.
     """
     check_spiking(network)
+    refuse_delays(network, "projected gradients do not keep old answers where delays change what a synapse hears")
     found: dict[str, Synapse] = {}
     for name, module in network.named_modules():
         if isinstance(module, Neurons) and module.recurrent is not None:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lava_snnlearn.methods.base import StepResult, check_batch
+from lava_snnlearn.methods.base import StepResult, check_batch, refuse_delays
 from lava_snnlearn.networks.layers import Neurons, Readout
 from lava_snnlearn.networks.network import Network
 from lava_snnlearn.networks.norms import BatchNorm, Statistics
@@ -50,13 +50,14 @@ def run_rate(
         fire: the neurons' part of the rate pass.
 
     Raises:
-        ValueError: recurrent networks, samples or labels that do not fit.
+        ValueError: recurrent networks, networks with delays, samples or labels that do not fit.
     """
     signal = check_batch(network, x, y)
     if network.feedback is not None or any(population.recurrent is not None for population in network.populations):
         raise ValueError(
             "rate-based methods have no gradient for recurrent connections; train this network with BPTT, SLTT or OTTT"
         )
+    refuse_delays(network, "rates do not depend on delays, which would learn nothing")
     with torch.no_grad():
         walk = RateWalk(network, signal, weights.to(signal.device, signal.dtype))
         answer = walk.collect(None if network.needs_all_steps else walk.length_of_piece(chunk))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lava_snnlearn.checks import flag, instance_of, known_name, real_number
+from lava_snnlearn.networks.delays import DelaySettings
 from lava_snnlearn.networks.norms import BATCH_NORMS, NORMS, BatchNormStep, BatchNormTime, spike_gain
 from lava_snnlearn.networks.synapse import Affine, Shape, Synapse, as_shape
 from lava_snnlearn.neurons.fused import Integration, integrate
@@ -104,10 +105,10 @@ class SpikingLayer(Synapse, Neurons):
         norm: one of :data:`lava_snnlearn.networks.norms.NORMS`.
         first: True for the layer that sees the data; deeper "sws" layers multiply their input spikes by 2.74.
         recurrent: dense layers only: every neuron also hears the layer's own spikes of the step before.
-        kernel, stride, padding, pool: see :class:`~lava_snnlearn.networks.synapse.Synapse`.
+        kernel, stride, padding, pool, delays, max_delay: see :class:`~lava_snnlearn.networks.synapse.Synapse`.
 
     Raises:
-        UnknownNameError: an unknown norm.
+        UnknownNameError: an unknown norm or kind of delays. LimitError: max_delay out of range.
         ValueError: "sws" with a single input, whose weights have no variance; a recurrent convolution.
         TypeError: neuron is no LIF instance.
     """
@@ -125,6 +126,8 @@ class SpikingLayer(Synapse, Neurons):
         stride: int = 1,
         padding: int | None = None,
         pool: int = 1,
+        delays: str | DelaySettings | None = None,
+        max_delay: int | None = None,
     ) -> None:
         instance_of("neuron", neuron, LIF, "pass an instance, e.g. snn.neurons.LIF()")
         known_name("norm", norm, NORMS)
@@ -138,6 +141,8 @@ class SpikingLayer(Synapse, Neurons):
             pool=pool,
             standardise=norm == "sws",
             input_gain=1.0 if first else spike_gain(norm),
+            delays=delays,
+            max_delay=max_delay,
         )
         self._become_neurons(neuron, norm, self.shape[0])
         if norm.startswith("bn"):

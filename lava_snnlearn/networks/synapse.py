@@ -3,7 +3,8 @@
     y = W * (gain pool(x)) + b
 
 ``pool`` is an average pool of the spikes before the map, ``gain`` a fixed factor (2.74 behind standardised layers). Signals are
-[M, *source] with time and batch flattened into M.
+[M, *source] with time and batch flattened into M. A dense map may have delays (:mod:`lava_snnlearn.networks.delays`); it reads
+whole sequences [T, B, *source] then.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 from torch.nn.grad import conv2d_input, conv2d_weight
 
 from lava_snnlearn.checks import whole_number
+from lava_snnlearn.networks.delayed_maps import Rule, delayed_linear
+from lava_snnlearn.networks.delays import Delays, DelaySettings
 from lava_snnlearn.networks.norms import ScaledWeightStandardisation
 
 if TYPE_CHECKING:
@@ -79,14 +82,19 @@ class Synapse(nn.Module):
         standardise: scaled weight standardisation with a trained gain.
         input_gain: factor on the input.
         bias: whether a bias is added.
+        delays: "axonal", "synaptic" or a :class:`~lava_snnlearn.networks.delays.DelaySettings`: spikes arrive late, by a
+            learned number of steps (dense maps without pool). None: they do not.
+        max_delay: largest delay in steps, 1..62, of ``delays`` given by name (None: 8).
 
     Attributes:
         observer: None, or called whenever a gradient of the weight is made, with its two factors: the presynaptic operand
             [M, *pooled source] (spikes, traces or rates, as the method has it) and the gradient of the output [M, *shape]. It
-            may change the weight's ``.grad``, to which the gradient is added afterwards.
+            may change the weight's ``.grad``, to which the gradient is added afterwards. It hears nothing of delayed synapses.
+        delays: the :class:`~lava_snnlearn.networks.delays.Delays`, or None.
 
     Raises:
-        ValueError: sizes that do not fit, standardisation with one input. TypeError: sizes that are not whole.
+        ValueError: sizes that do not fit, standardisation with one input, delays of a convolution or behind a pool.
+        TypeError: sizes that are not whole. LimitError, UnknownNameError: delays that do not exist.
     """
 
     observer: Callable[[Tensor, Tensor], None] | None = None
@@ -105,6 +113,8 @@ class Synapse(nn.Module):
         standardise: bool = False,
         input_gain: float = 1.0,
         bias: bool = True,
+        delays: str | DelaySettings | None = None,
+        max_delay: int | None = None,
     ) -> None:
         super().__init__()
         self.source = as_shape("source of a synapse", source)
@@ -135,6 +145,11 @@ class Synapse(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
         self.standardise = ScaledWeightStandardisation(outputs) if standardise else None
         nn.init.kaiming_normal_(self.weight)
+        settings = DelaySettings.of(delays, max_delay)
+        if settings is not None and (self.geometry is not None or self.pool > 1 or self.upsample > 1):
+            what = "a convolution" if self.geometry is not None else "a map that pools or enlarges what it reads"
+            raise ValueError(f"{what} cannot have delays; give them to dense maps that read spikes as they are")
+        self.delays = None if settings is None else Delays(settings, math.prod(self.source), outputs)
 
     def _pooled(self) -> Shape:
         if self.upsample > 1 and self.pool == 1 and len(self.source) == 3:
@@ -224,9 +239,33 @@ class Synapse(nn.Module):
         return conv2d_input(tuple(like.shape), weight, grad, stride=geometry.stride, padding=geometry.padding)
 
     def current(self, x: Tensor) -> Tensor:
-        """Synaptic current [..., *shape] for x [..., *source]."""
+        """Synaptic current [..., *shape] for x [..., *source]; with delays for a whole sequence [T, B, *source] from rest.
+
+        Raises:
+            ValueError: delays, but no time axis.
+        """
+        if self.delays is not None:
+            return self._delayed_current(x, self.delays)
         flat = self.map(self.prepare(x), self.effective_weight(), self.bias)
         return flat.view(*x.shape[: x.dim() - len(self.source)], *self.shape)
+
+    def prepare_sequence(self, x: Tensor) -> Tensor:
+        """:meth:`prepare` of a sequence [T, B, n], which keeps its shape (maps without pool)."""
+        return self.prepare(x.reshape(-1, *self.source)).view(x.shape)
+
+    def _delayed_current(self, x: Tensor, delays: Delays) -> Tensor:
+        if x.dim() != 2 + len(self.source) or x.shape[2:] != self.source:
+            raise ValueError(
+                f"a synapse with delays reads whole sequences [T, B, {_text(self.source)}], time first; got {tuple(x.shape)}"
+            )
+        flat = x.flatten(2)
+        slope = None
+        if delays.filter is not None:
+            slope, _ = delays.filter(flat, flat.new_zeros(delays.limit + 2, *flat.shape[1:]))
+        past = flat.new_zeros(delays.limit, *flat.shape[1:])
+        rule = Rule(delays.axonal, delays.limit, self.prepare_sequence, self.input_gain, slope=slope)
+        out = delayed_linear(flat, past, self.effective_weight(), self.bias, delays(), rule)
+        return out.view(*x.shape[:2], *self.shape)
 
     def respond(self, signal: Any, walk: Walk) -> Any:
         """Synaptic current for a signal [T, B, *source]."""
@@ -250,6 +289,38 @@ class Synapse(nn.Module):
             parts.append(f"kernel={kernel}, stride={stride}, padding={padding}" + (", transposed" if transposed else ""))
         parts += [f"{name}={n}" for name, n in (("pool", self.pool), ("upsample", self.upsample)) if n > 1]
         return ", ".join(parts)
+
+
+class DelayLinear(Synapse):
+    """A dense map whose spikes arrive late, by a learned number of steps: y_i[t] = sum_j W_ij x_j[t - d_ij] + b_i.
+
+    Takes sequences [T, B, n_in], time first, to [T, B, n_out]; within a network it is a synapse as any other.
+
+    Args:
+        inputs, outputs: neurons at both ends.
+        max_delay: largest delay in steps, 1..62.
+        delays: "synaptic" (one delay a weight), "axonal" (one a source neuron), or a
+            :class:`~lava_snnlearn.networks.delays.DelaySettings` (``max_delay`` is None then).
+        bias: whether a bias is added.
+
+    Source: M. Xiao et al., "Temporal spiking neural networks with synaptic delay for graph reasoning", ICML 2024 (GRSNN).
+
+    Raises:
+        LimitError, UnknownNameError, ValueError, TypeError: sizes or delays that do not exist.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        max_delay: int | None = None,
+        *,
+        delays: str | DelaySettings = "synaptic",
+        bias: bool = True,
+    ) -> None:
+        if delays is None:
+            raise TypeError("delays is None; give 'axonal', 'synaptic' or a DelaySettings, or use a plain Synapse")
+        super().__init__(inputs, outputs, bias=bias, delays=delays, max_delay=max_delay)
 
 
 def _text(shape: Shape) -> str:

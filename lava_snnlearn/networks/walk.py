@@ -18,9 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lava_snnlearn import distributed
-from lava_snnlearn.networks.event_products import bias_gradient, sparse_linear, worthwhile
+from lava_snnlearn.networks.delayed_maps import Rule, delayed_linear
+from lava_snnlearn.networks.delays import Delays
+from lava_snnlearn.networks.event_products import sparse_linear, worthwhile
 from lava_snnlearn.networks.layers import Neurons, Readout
 from lava_snnlearn.networks.synapse import Synapse
+from lava_snnlearn.networks.synapse_maps import OperandMap, SpikeMap
 from lava_snnlearn.neurons.lif import Drive
 from lava_snnlearn.neurons.surrogate import FUSED
 
@@ -35,7 +38,7 @@ for efficient products, few enough that memory stays near that of a single step 
 
 
 class Standpoint(NamedTuple):
-    """All that the following steps depend on: membranes, past spikes (recurrent layers, feedback), number of steps done."""
+    """All that the following steps depend on: membranes, past spikes (recurrent layers, feedback, delays), steps done."""
 
     membranes: State
     past: State
@@ -77,7 +80,7 @@ class Walk:
         self._sparse: bool | None = None
         self.fired = torch.zeros((), dtype=torch.float64)
         self.neurons = self.batch * sum(population.outputs for population in network.populations)
-        self._cuts: dict[Synapse, tuple[Tensor, Tensor]] = {}
+        self._cuts: dict[nn.Module, tuple[Tensor, Tensor]] = {}
         self._frame: tuple[Synapse, Tensor, Tensor] | None = None
 
     def advance(self, length: int) -> Tensor:
@@ -130,6 +133,8 @@ class Walk:
 
     def synapse(self, synapse: Synapse, signal: Tensor) -> Tensor:
         """Current [T, B, *shape] for spikes, or data, [T, B, *source]."""
+        if synapse.delays is not None:
+            return self._map_delayed(synapse, synapse.delays, signal)
         if self.static and signal is self.data:
             return self._frame_current(synapse)
         return self._map(synapse, signal)
@@ -233,7 +238,7 @@ class Walk:
     def _map(self, synapse: Synapse, signal: Tensor) -> Tensor:
         weight = self.weight(synapse)
         if self._keeps_spikes(synapse, signal):
-            flat = _SpikeMap.apply(signal.flatten(0, 1), weight, synapse.bias, synapse)
+            flat = SpikeMap.apply(signal.flatten(0, 1), weight, synapse.bias, synapse)
             return flat.view(*signal.shape[: signal.dim() - len(synapse.source)], *synapse.shape)
         prepared = synapse.prepare(signal)
         if signal is self.data and self.has_events(synapse, prepared):
@@ -244,6 +249,58 @@ class Walk:
         else:
             flat = synapse.map(prepared, weight, synapse.bias)
         return flat.view(*signal.shape[: signal.dim() - len(synapse.source)], *synapse.shape)
+
+    def _map_delayed(self, synapse: Synapse, delays: Delays, signal: Tensor) -> Tensor:
+        """Current under delays; the last ``delays.limit`` steps of what was read are kept for the next piece."""
+        # A static frame is not static any more: it arrives at some synapses sooner than at others.
+        sent = signal.expand(self.length, *signal.shape[1:]) if len(signal) < self.length else signal
+        flat = sent.flatten(2)
+        before = self._recent(self.past, delays, delays.limit, flat)
+        rule = self._rule(synapse, delays, signal, flat)
+        out = delayed_linear(flat, before, self.weight(synapse), synapse.bias, self._delay(delays), rule)
+        self.past[delays] = self._behind(before, flat if self.gradient == "full" else flat.detach())
+        return out.view(*sent.shape[:2], *synapse.shape)
+
+    def _rule(self, synapse: Synapse, delays: Delays, signal: Tensor, flat: Tensor) -> Rule:
+        """How the gradients of a delayed map are made; ``flat`` is the signal [T, B, n]."""
+        slope = None
+        if delays.filter is not None:
+            before = self._recent(self.past, delays.filter, delays.limit + 2, flat)
+            slope, self.past[delays.filter] = delays.filter(flat.detach(), before)
+        return Rule(
+            delays.axonal,
+            delays.limit,
+            synapse.prepare_sequence,
+            synapse.input_gain,
+            error_map=None if self.gradient == "full" else self.mapped(synapse).input_gradient,
+            slope=slope,
+            binary=self._keeps_spikes(synapse, signal),
+        )
+
+    def mapped(self, synapse: Synapse) -> Any:
+        """What takes the errors of an online method back through a synapse: the synapse itself."""
+        return synapse
+
+    def _recent(self, kept: State, key: nn.Module, rows: int, like: Tensor) -> Tensor:
+        """What is kept of the last steps; zeros at the start of a sample."""
+        return kept[key] if key in kept else like.new_zeros(rows, *like.shape[1:])
+
+    def _behind(self, before: Tensor, signal: Tensor) -> Tensor:
+        """The last steps behind a piece, as many as ``before`` it."""
+        rows, length = len(before), len(signal)
+        last = torch.cat([before[length:], signal]) if length < rows else signal[length - rows :]
+        return last if last.requires_grad or length < rows else last.clone()  # a view would keep the whole piece
+
+    def _delay(self, delays: Delays) -> Tensor:
+        """Present delays, cut off from their parameters as weights are in :meth:`weight`."""
+        if delays not in self._cuts:
+            with torch.set_grad_enabled(self.learns):
+                self._cut(delays, delays())
+        return self._cuts[delays][1]
+
+    def _cut(self, module: nn.Module, source: Tensor) -> None:
+        cut = source.detach().requires_grad_() if self.leaves and source.requires_grad else source
+        self._cuts[module] = (source, cut)
 
     def has_events(self, synapse: Synapse, prepared: Tensor) -> bool:
         """Whether a dense map reads data so sparse that events are the faster way; the first piece of the walk decides."""
@@ -265,9 +322,7 @@ class Walk:
             return synapse.weight
         if synapse not in self._cuts:
             with torch.set_grad_enabled(self.learns):
-                source = synapse.effective_weight()
-            cut = source.detach().requires_grad_() if self.leaves and source.requires_grad else source
-            self._cuts[synapse] = (source, cut)
+                self._cut(synapse, synapse.effective_weight())
         return self._cuts[synapse][1]
 
     def _frame_current(self, synapse: Synapse) -> Tensor:
@@ -302,66 +357,3 @@ class Walk:
     def restore(self, state: Standpoint) -> None:
         """Go back to :meth:`standpoint`."""
         self.membranes, self.past, self.elapsed = dict(state.membranes), dict(state.past), state.elapsed
-
-
-class _SpikeMap(torch.autograd.Function):
-    """A synapse's map of 0/1 spikes, which are kept for the backward in a byte each."""
-
-    @staticmethod
-    def forward(ctx: Any, spikes: Tensor, weight: Tensor, bias: Tensor | None, synapse: Synapse) -> Tensor:
-        ctx.save_for_backward(spikes.to(torch.uint8), weight)
-        ctx.synapse = synapse
-        return synapse.map(synapse.prepare(spikes), weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        kept, weight = ctx.saved_tensors
-        synapse: Synapse = ctx.synapse
-        prepared = synapse.prepare(kept.to(grad.dtype))
-        down = for_weight = for_bias = None
-        if ctx.needs_input_grad[0]:
-            down = synapse.input_gradient(prepared, weight, grad)
-            down = down if synapse.input_gain == 1.0 else down * synapse.input_gain
-        if ctx.needs_input_grad[1]:
-            for_weight = synapse.operand_gradient(prepared, grad)
-        if ctx.needs_input_grad[2]:
-            for_bias = bias_gradient(grad, None)
-        return down, for_weight, for_bias, None
-
-
-class OperandMap(torch.autograd.Function):
-    """A synapse's map of x, whose weight gradient uses ``operand`` in place of x and whose bias gradient is weighted over time.
-
-    ``gains`` [steps] or None: x and the output have steps * B rows, time first. With ``adds`` the gradient of a weight that is
-    a leaf is added to ``.grad`` here: with a backward for every piece of time, a product that adds saves a third of autograd's
-    memory traffic. (Its sum is rounded otherwise than that of the products alone.)
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        operand: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        gains: Tensor | None,
-        synapse: Any,
-        adds: bool,
-    ) -> Tensor:
-        ctx.save_for_backward(operand, weight, gains)
-        ctx.synapse, ctx.leaf = synapse, weight if adds and weight.is_leaf else None
-        result: Tensor = synapse.map(x, weight, bias)
-        return result
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        operand, weight, gains = ctx.saved_tensors
-        synapse, for_weight = ctx.synapse, None
-        down = synapse.input_gradient(operand, weight, grad) if ctx.needs_input_grad[0] else None
-        if ctx.needs_input_grad[2]:
-            if ctx.leaf is None:
-                for_weight = synapse.operand_gradient(operand, grad)
-            else:
-                synapse.add_operand_gradient(ctx.leaf, operand, grad)
-        for_bias = bias_gradient(grad, gains) if ctx.needs_input_grad[3] else None
-        return down, None, for_weight, for_bias, None, None, None

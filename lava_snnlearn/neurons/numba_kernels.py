@@ -40,11 +40,11 @@ _LN2_LOW = np.float32(math.log(2) - 0.693359375)
 _C2, _C3, _C4, _C5, _C6, _C7 = (np.float32(1 / math.factorial(n)) for n in range(2, 8))
 
 
-def _exp(z: Any) -> Any:
+def exp_of_negative(z: Any) -> Any:
     """exp(z) for z <= 0, in the dtype of z."""
 
 
-@overload(_exp, jit_options={"error_model": ERROR_MODEL})
+@overload(exp_of_negative, jit_options={"error_model": ERROR_MODEL})
 def _exp_by_dtype(z: Any) -> Callable[[Any], Any]:
     def by_series(z: Any) -> Any:
         # 2^n e^r with abs(r) <= ln(2) / 2: the Taylor series to r^7 is good to 1e-8, and all of it is vector instructions
@@ -71,7 +71,7 @@ def _slope_row(slope: np.ndarray, charged: np.ndarray, threshold: Any, kind: int
     second = a[1]
     if kind == _SIGMOID:
         for j in range(len(slope)):
-            e = _exp(-abs(first * (charged[j] - threshold)))
+            e = exp_of_negative(-abs(first * (charged[j] - threshold)))
             slope[j] = first * e / ((one + e) * (one + e))
     elif kind == _TRIANGLE:
         for j in range(len(slope)):

@@ -14,6 +14,7 @@ from lava_snnlearn.report.plots import (
     ternary_raster,
     weight_pictures,
 )
+from lava_snnlearn.report.reasoning_plots import plot_explanation
 
 __all__ = [
     "Figures",
@@ -24,6 +25,7 @@ __all__ = [
     "diagnostics",
     "inference_figures",
     "membranes",
+    "plot_explanation",
     "raster",
     "rates",
     "states",

@@ -40,6 +40,8 @@ KINDS: dict[str, Callable[..., Network]] = {
     "feedback at equilibrium": partial(feedback_net, 24, (20,), CLASSES),
     "feedback at equilibrium, three layers": partial(feedback_net, 24, (20, 16, 12), CLASSES, _SPIDE_LIF),
     "feedback at equilibrium, convolutions": partial(feedback_net, _FRAME, "6C3-8C3s2", CLASSES, _SPIDE_IF, norm="bn_step"),
+    "dense, synaptic delays": partial(mlp, _SIZES, delays="synaptic", max_delay=3),
+    "dense, axonal delays": partial(mlp, _SIZES, norm="bn_step", delays="axonal", max_delay=3),
 }
 """Builders by name; options are those of the builders in :mod:`lava_snnlearn.networks`, such as ``steps``."""
 

@@ -194,8 +194,9 @@ def test_a_damaged_summary_is_named(call: Any, refused: Any, network: Path, tmp_
 
 @pytest.fixture
 def delayed(tmp_path: Path) -> Path:
-    """A network file without host weights and with a delay that shifts time: integers in, no torch forward to compare with."""
-    populations = (Population("a", 2, vth=9), Population("out", 1, "accumulator", t_start=1))
+    """A network file without host weights and with a delay that is shorter than the target waits: integers in, no torch forward
+    to compare with."""
+    populations = (Population("a", 2, vth=9), Population("out", 1, "accumulator", t_start=3))
     edges = (Connection("a", "out", [[254, -4]], delay=1),)
     path = tmp_path / "delayed.h5"
     FixedNetwork(populations, edges, HostInput("current", 2, targets=("a",)), 4, "out").save(path)
@@ -218,7 +219,7 @@ def test_integer_networks_are_emulated_on_random_integers(call: Any, delayed: Pa
 
 
 def test_against_is_checked(call: Any, delayed: Path) -> None:
-    for against, message in (("torch", "feed-forward chains without delays"), ("lva", "Did you mean 'lava'")):
+    for against, message in (("torch", "graphs without cycles"), ("lva", "Did you mean 'lava'")):
         result = call("verify", str(delayed), "--against", against)
         assert result.code == 2
         assert message in result.err

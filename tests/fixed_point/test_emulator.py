@@ -187,9 +187,8 @@ def test_the_product_takes_the_dtype_of_its_bound(columns, dtype):
     assert (254 * 255 * columns < 1 << 24) == (dtype is np.float32)
     product = Product.of(Connection("input", "a", np.full((2, columns), 254), exponent=4), 255)
     assert product.dtype is dtype
-    [(delay, matrix)] = product.parts
-    assert delay == 0
-    largest = product.apply(matrix, np.full((3, columns), 255))
+    assert product.delay == 0
+    largest = product.apply(np.full((3, columns), 255))
     assert largest.tolist() == [[254 * 255 * columns << 4] * 2] * 3
 
 
@@ -205,8 +204,8 @@ def test_sums_beyond_float32_are_exact():
     weight, payload = weight[:, mixed], payload[:, mixed]
     edge = Connection("input", "out", weight)
     product = Product.of(edge, 255)
-    careless = dataclasses.replace(product, dtype=np.float32)
-    assert (careless.apply(product.parts[0][1].astype(np.float32), payload) != exact).any()
+    careless = dataclasses.replace(product, dtype=np.float32, weight=product.weight.astype(np.float32))
+    assert (careless.apply(payload) != exact).any()
     node = Population("out", targets, "accumulator", t_start=1)
     network = FixedNetwork((node,), (edge,), HostInput("graded", weight.shape[1]), 2, "out")
     np.testing.assert_array_equal(emulate(network, payload).outputs, 2 * 64 * exact)

@@ -163,7 +163,7 @@ def test_memory_without_records_is_small():
 def test_the_sums_of_a_static_input_are_computed_once(monkeypatch):
     network, real, rows = image_network(), Product.apply, []
     monkeypatch.setattr(emulator, "SLAB", 1 << 40)
-    monkeypatch.setattr(Product, "apply", lambda self, m, x: rows.append((self.source, len(x))) or real(self, m, x))
+    monkeypatch.setattr(Product, "apply", lambda self, x: rows.append((self.source, len(x))) or real(self, x))
     x = np.random.default_rng(0).integers(0, 256, (3, 1024))
     static = emulate(network, x)
     assert rows == [("input", 1), ("a", 40)]

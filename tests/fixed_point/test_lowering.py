@@ -51,6 +51,15 @@ def mapped(link, x):
     return np.einsum("bcyxij,ocij->boyx", windows, link.weight, optimize=True).reshape(len(x), -1)
 
 
+def mapped_late(link, x):
+    """A link's map of the last step of x [T, B, n_source], each synapse with its own delay."""
+    found = np.zeros((x.shape[1], len(link.weight)))
+    for i, j in np.ndindex(*link.weight.shape):
+        if link.delay[i, j] < len(x):
+            found[:, i] += link.weight[i, j] * x[-1 - link.delay[i, j], :, j]
+    return found
+
+
 def simulate(stages, x):
     """Spikes {stage: [T, B, n]} and the readout's current [T, B, classes] for data x [T, B, n]; also the nearest miss."""
     steps, batch = x.shape[:2]
@@ -62,7 +71,9 @@ def simulate(stages, x):
         for stage in stages:
             current = np.tile(stage.bias, (batch, 1))
             for link in stage.links:
-                if t >= link.lag:
+                if link.delay is not None:
+                    current += mapped_late(link, sent[link.source][: t + 1 - link.lag])
+                elif t >= link.lag:
                     current += mapped(link, sent[link.source][t - link.lag])
             if stage.neuron is None:
                 sent[stage.name][t] = current

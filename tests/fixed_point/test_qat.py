@@ -44,6 +44,8 @@ KINDS = {
     "residual": lambda: preact_resnet((2, 6, 6), 5, LIF(), blocks=(1, 1), width=3),
     "normaliser-free": lambda: nf_resnet((2, 6, 6), 5, LIF(), blocks=(2, 1), width=3),
     "feedback": feedback_net,
+    "synaptic delays": lambda: mlp([20, 30, 25, 5], LIF(), delays="synaptic", max_delay=3),
+    "axonal delays": lambda: mlp([20, 30, 25, 5], LIF(), delays="axonal", max_delay=3),
 }
 
 

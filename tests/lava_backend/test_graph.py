@@ -7,14 +7,16 @@ import pytest
 from lava.proc.conv.process import Conv
 from lava.proc.dense.process import DelayDense, Dense
 from lava.proc.sparse.process import DelaySparse, Sparse
+from scipy.sparse import csr_matrix
 
 from lava_snnlearn.checks import LimitError
 from lava_snnlearn.fixed_point.convolution import ConvShape
 from lava_snnlearn.fixed_point.emulator import emulate
 from lava_snnlearn.fixed_point.graph import Connection, FixedNetwork, Population
 from lava_snnlearn.fixed_point.host import HostInput
-from lava_snnlearn.lava_backend import run_guarded
+from lava_snnlearn.lava_backend import graph, run_guarded
 from lava_snnlearn.lava_backend.graph import build, run_in_process, run_lava
+from lava_snnlearn.processes.delay_connection.process import DelayConnection
 from lava_snnlearn.processes.recorder.process import Recorder
 from lava_snnlearn.testing.networks import random_image_case
 
@@ -46,7 +48,7 @@ KERNEL = np.arange(-12, 12).reshape(2, 2, 3, 2) * 2
 
 @pytest.mark.parametrize(
     "options, kind",
-    [({}, Conv), ({"exponent": 1}, Sparse), ({"delay": 2}, DelaySparse), ({"delay": 2, "exponent": 3}, DelaySparse)],
+    [({}, Conv), ({"exponent": 1}, Sparse), ({"delay": 2}, DelayConnection), ({"delay": 2, "exponent": 3}, DelayConnection)],
 )
 @pytest.mark.parametrize("form, top", [("graded", 255), ("spikes", 1)])
 @pytest.mark.parametrize("run", [run_in_process, run_lava])
@@ -61,7 +63,40 @@ def test_full_connections_are_dense():
     nodes = (Population("a", 2, vth=2, t_start=1), Population("b", 2, "accumulator", t_start=2))
     edges = (Connection("input", "a", [[2, 4]] * 2), Connection("a", "b", [[2, 4]] * 2, delay=[[0, 1]] * 2))
     processes = build(FixedNetwork(nodes, edges, HostInput("spikes", 2), 2, "b"), np.zeros((1, 2), int)).synapses
-    assert {ends: type(process) for ends, process in processes.items()} == {("input", "a"): Dense, ("a", "b"): DelayDense}
+    assert {ends: type(process) for ends, process in processes.items()} == {("input", "a"): Dense, ("a", "b"): DelayConnection}
+
+
+class Stock:
+    """Lava's own processes in the place of DelayConnection."""
+
+    @staticmethod
+    def dense(weights, delays, **options):
+        top = int(np.max(delays))
+        if isinstance(weights, np.ndarray):
+            return DelayDense(weights=weights, delays=np.full(weights.shape, delays, dtype=int), max_delay=top, **options)
+        waits = csr_matrix((np.full(weights.nnz, top), weights.indices, weights.indptr), shape=weights.shape)
+        return DelaySparse(weights=weights, delays=waits, max_delay=top, **options)
+
+
+@pytest.mark.parametrize("run", [run_in_process, run_lava])
+def test_stock_delays_give_the_same_network(run, monkeypatch):
+    """Of a matrix with a delay for each weight, and of a kernel with one for all."""
+    rng, geometry = np.random.default_rng(3), ConvShape((2, 3, 4))
+    kernel, full = 2 * rng.integers(-9, 30, (2, 2, 2, 2)), 2 * rng.integers(-40, 60, (5, 24))
+    size = geometry.targets(kernel.shape)
+    nodes = (Population("a", 5, vth=50, t_start=1), Population("b", size, vth=30, t_start=1), Population("c", 5, "accumulator"))
+    edges = (
+        Connection("input", "a", full, exponent=2, delay=rng.integers(0, 7, full.shape)),
+        Connection("input", "b", kernel, exponent=1, delay=2, geometry=geometry),
+        Connection("b", "c", 2 * rng.integers(-40, 60, (5, size)), delay=rng.integers(0, 63, (5, size))),
+    )
+    network, x = FixedNetwork(nodes, edges, HostInput("spikes", 24), 70, "c"), rng.integers(0, 2, (70, 2, 24))
+    ours = assert_equal(network, x, run)
+    monkeypatch.setattr(graph, "DelayConnection", Stock)
+    assert {type(process) for process in build(network, x).synapses.values()} == {DelayDense, DelaySparse}
+    assert_equal(network, x, run)
+    assert ours.outputs.any()
+    assert all(0 < ours.spikes[name].mean() < 1 for name in "ab")
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -142,7 +177,7 @@ def test_one_population_sends_to_several_kinds_of_connections():
     x = rng.integers(-5, 20, (2, 24))
     graph = build(network, x)
     kinds = [type(graph.synapses[edge.source, edge.target]) for edge in edges]
-    assert kinds == [Conv, Conv, Dense, DelayDense, Dense]
+    assert kinds == [Conv, Conv, Dense, DelayConnection, Dense]
     listener = Recorder(shape=(24,), steps=graph.steps)
     graph.neurons["a"].s_out.connect(listener.s_in)
     run_guarded(graph.sources["a"], graph.steps)
@@ -169,4 +204,4 @@ def test_the_random_networks_take_every_process():
     for seed in range(20):
         case = random_image_case(seed)
         found.update(type(process) for process in build(case.network, case.x).synapses.values())
-    assert min(found[kind] for kind in (Conv, Sparse, DelaySparse, Dense, DelayDense)) >= 5, found
+    assert min(found[kind] for kind in (Conv, Sparse, Dense, DelayConnection)) >= 5, found

@@ -34,7 +34,7 @@ METHODS = {
     "dsr": DSR(),
     "dsr official": DSR(official=True),
 }
-FEEDBACK = {kind for kind in KINDS if "recurrent" in kind or kind.startswith("feedback")}
+NOT_BY_RATES = {kind for kind in KINDS if "recurrent" in kind or "delays" in kind or kind.startswith("feedback")}
 
 
 def cases(names=METHODS, kinds=KINDS):
@@ -45,7 +45,7 @@ def cases(names=METHODS, kinds=KINDS):
             rate = name.startswith(("rate", "dsr"))
             if (name.startswith("dsr") and not has_dsr_neurons) or (name == "rate_bp" and has_dsr_neurons):
                 continue
-            if rate and kind in FEEDBACK:
+            if rate and kind in NOT_BY_RATES:
                 continue
             yield pytest.param(name, kind, id=f"{name}: {kind}")
 

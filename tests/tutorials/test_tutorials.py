@@ -14,11 +14,12 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
 def test_there_are_tutorials() -> None:
-    assert [path.name for path in NOTEBOOKS][:4] == [
+    assert [path.name for path in NOTEBOOKS][:5] == [
         "01_first_network.ipynb",
         "02_feedback_at_equilibrium.ipynb",
         "03_digits_learnt_on_the_lava_simulator.ipynb",
         "04_continual_learning_without_forgetting.ipynb",
+        "05_graph_reasoning_with_learned_delays.ipynb",
     ]
 
 

@@ -87,6 +87,9 @@ def test_new_frames_in_every_step_on_lava(kind: str) -> None:
 
 SPIKES = {
     "dense, rate code": lambda: mlp([24, 20, 16, 4], steps=STEPS, encoding="rate"),
+    "dense, delays of the data": lambda: mlp(
+        [24, 20, 16, 4], steps=STEPS, encoding="rate", delays="synaptic", max_delay=3, delay_input=True
+    ),
     "convolutions, events": lambda: conv_net((2, 8, 8), "P2-6C3-8C3s2-GAP", 4, steps=STEPS),
     "residual, events": lambda: snn.networks.preact_resnet((2, 6, 6), 4, blocks=(1, 1), width=4, steps=STEPS),
     "normaliser-free, events": lambda: snn.networks.nf_resnet((2, 6, 6), 4, blocks=(1, 1), width=4, steps=STEPS),
