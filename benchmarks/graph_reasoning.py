@@ -11,7 +11,7 @@ links      Cora: links of a citation graph
 ========== ====================================================================================================================
 
 Settings are the library's recipes of the data sets. Fresh networks hardly spike on large graphs, and the compiled engine's time
-depends on the spikes; so large graphs are also run by "busy" networks, with 4 |W| for W and short delays: more than trained ones.
+depends on the spikes; so large graphs are also run by "busy" networks, with 4 |W| for W and short delays (spike rates near .2).
 
     python benchmarks/graph_reasoning.py [--quick] [--section accuracy engine] [--runs FOLDER] [--write]
 
@@ -23,12 +23,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,30 +33,24 @@ from typing import Any
 
 import torch
 from peers.client import machine
-from peers.edge_by_edge import propagate_per_edge
-from torch import Tensor
 
 import lava_snnlearn as snn
 from lava_snnlearn.data.knowledge_graph import KnowledgeGraph
 from lava_snnlearn.fixed_point.reasoner import FixedReasoner
 from lava_snnlearn.fixed_point.reasoner_emulator import emulate_reasoner
 from lava_snnlearn.fixed_point.reasoner_quantize import quantize_reasoner
-from lava_snnlearn.graphs import Graph
-from lava_snnlearn.networks.message_fused import memory_estimate
-from lava_snnlearn.networks.message_passing import propagate
-from lava_snnlearn.networks.propagation import Tables
 from lava_snnlearn.reasoning import ReasoningHistory, ReasoningTrainer, both_queries, evaluate
 from lava_snnlearn.reasoning.energy import EnergyEstimate, estimate_energy
 from lava_snnlearn.reasoning.evaluation import SAMPLED_HITS
-from lava_snnlearn.reasoning.lessons import Lessons
 from lava_snnlearn.reasoning.settings import ReasoningSettings
 
 RESULTS = Path(__file__).parent / "results" / "graph_reasoning.md"
+PROBES = Path(__file__).parent / "peers" / "graph_probes.py"
 TINY = {"width": 4, "steps": 4, "epochs": 1, "steps_per_epoch": 2, "valid_queries": 4}
 CALIBRATION = 64
 """Validation queries that the headroom of the integers is chosen by."""
 BUSY = (4.0, 2.0)
-"""Gain of |W|, and shift of the delays, with which all that can be reached spikes."""
+"""Factor of |W|, and shift of the delays: spike rates near .2."""
 SAMPLES = (2, 10)
 """Test triples of two evaluations; the time of a query is the difference's, so that what is done once does not count."""
 TOLERANCE = 1e-3
@@ -208,7 +199,7 @@ def _settings_line(settings: ReasoningSettings) -> str:
 
 def probe(what: str, **options: Any) -> dict[str, float]:
     """What a fresh process measures."""
-    command = [sys.executable, __file__, "--probe", json.dumps({"what": what} | options)]
+    command = [sys.executable, str(PROBES), json.dumps({"what": what} | options)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{what} {options} failed:\n{done.stderr}")
@@ -217,103 +208,6 @@ def probe(what: str, **options: Any) -> dict[str, float]:
     return found
 
 
-def memory(field: str) -> int:
-    """VmRSS (resident now) or VmHWM (its peak) of this process, bytes."""
-    found = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    if found is None:
-        raise RuntimeError(f"/proc/self/status has no {field}; memory is measured on Linux only")
-    return 1024 * int(found[1])
-
-
-def stir(model: snn.networks.GraphReasoner, gain: float, earlier: float) -> None:
-    """Make W = gain |W|, and shift the delays towards 0 by so much before the sigmoid."""
-    with torch.no_grad():
-        model.combine.weight.abs_().mul_(gain)
-        model.delay_map.bias.sub_(earlier)
-
-
-def probe_engine(
-    data: str, engine: str, width: int, scale: float, batch: int, stirred: tuple[float, float], rounds: int
-) -> dict[str, float]:
-    """Milliseconds of CPU, bytes above what was there before the first step, rate, and numbers to compare results by."""
-    facts = snn.data.load_graph(data)
-    torch.manual_seed(0)
-    model = snn.networks.GraphReasoner(facts.query_relations, width=width, scale=scale)
-    stir(model, *stirred)
-    source, query = (torch.from_numpy(part[:batch].copy()) for part in both_queries(facts, facts.test)[:2])
-    graph, places = facts.graph(), torch.arange(batch)
-
-    def features(on: Graph, at: Tensor) -> Tensor:
-        tables = Tables(model.query_code(query), model.delay_times(query), None, model.combine.weight, model.combine.bias)
-        if engine == "edges":
-            return propagate_per_edge(on, model.rule, tables, at)
-        return propagate(on, model.rule, tables, at, places, backend={"compiled": "fused", "pairs": "torch"}[engine]).features
-
-    def step(on: Graph, at: Tensor) -> float:
-        model.zero_grad()
-        begin = time.process_time()
-        features(on, at).square().sum().backward()
-        return time.process_time() - begin
-
-    step(Graph(2, graph.relations, [0], [0], [1]), torch.zeros_like(source))  # compiles, and loads what is loaded once
-    before = memory("VmHWM")
-    both = [step(graph, source)]
-    peak = memory("VmHWM") - before
-    both += [step(graph, source) for _ in range(rounds - 1)]
-    assert model.delay_map.weight.grad is not None
-    gradient = float(model.delay_map.weight.grad.norm())
-    forward = []
-    with torch.inference_mode():
-        for _ in range(rounds):
-            begin = time.process_time()
-            total = float(features(graph, source).double().sum())
-            forward.append(time.process_time() - begin)
-        spikes = model.run(graph, source, query).spike_count
-    formula = memory_estimate(graph, width, steps=model.rule.steps, batch=batch, threads=1)
-    return {
-        "edges": graph.edges, "nodes": graph.nodes, "forward_ms": 1e3 * statistics.median(forward),
-        "both_ms": 1e3 * statistics.median(both), "peak": peak, "formula": formula, "features": total, "gradient": gradient,
-        "rate": spikes / (batch * graph.nodes * width * model.rule.steps),
-    }  # fmt: skip
-
-
-def probe_large(data: str, options: dict[str, Any], samples: tuple[int, int], stirred: bool) -> dict[str, float]:
-    """One training step of the recipe and evaluation of a few queries: seconds of CPU and bytes."""
-    settings = ReasoningSettings(data=data, **options)
-    facts = settings.load()
-    assert isinstance(facts, KnowledgeGraph)
-    settings = settings.completed(facts)
-    model, method = settings.model(facts), settings.method()
-    if stirred:
-        stir(model, *BUSY)
-    width, steps, batch = (int(number or 0) for number in (settings.width, settings.steps, settings.batch_size))
-    lessons = Lessons(facts, method, batch, 1, settings.seed, 1)
-    optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate or 0.0)
-    nowhere = torch.zeros(1, dtype=torch.long)
-    method.gradients(model, Graph(2, model.relations, [0], [0], [1]), nowhere, nowhere, nowhere.expand(1, 2))  # compiles
-    model.zero_grad()
-    before, begin = memory("VmRSS"), time.process_time()
-    lesson = next(lessons.of_update(lessons.updates(0)[0], 0, 0))
-    asked = (torch.from_numpy(array) for array in lesson[1:])
-    rate = method.gradients(model, lesson.graph, *asked).spike_rate
-    optimiser.step()
-    step, peak = time.process_time() - begin, memory("VmHWM")
-    spent, queries = [], []
-    for limit in samples:
-        begin = time.process_time()
-        queries.append(evaluate(model, facts, limit=limit).queries)
-        spent.append(time.process_time() - begin)
-    graph = facts.graph()
-    formula = memory_estimate(graph, width, steps=steps, batch=batch, threads=1)
-    return {
-        "edges": graph.edges, "nodes": graph.nodes, "width": width, "steps": steps, "batch": batch,
-         "scale": settings.scale or 0.0, "rate": rate, "step_s": step, "peak": peak,
-        "above": peak - before, "formula": formula, "queries": queries[1] - queries[0],
-        "query_s": (spent[1] - spent[0]) / (queries[1] - queries[0]), "peak_evaluation": memory("VmHWM"),
-    }  # fmt: skip
-
-
-PROBES: dict[str, Callable[..., dict[str, float]]] = {"engine": probe_engine, "large": probe_large}
 ENGINES = {"edges": "torch, edge by edge", "pairs": "torch, pairs and sparse products", "compiled": "compiled"}
 
 
@@ -338,9 +232,10 @@ def engine(quick: bool, runs: Path) -> Section:
                 row(data, *size, width, batch, f"{mine['rate']:.2f}", label, *times, f"{mine['peak'] / 1e6:.1f}", formula)
             )
     note = (
-        "T = 10, test queries; |W| for W, and on WN18RR the busy network; time of the CPU, one thread, medians; the message passing alone, without MLP and "
-        "optimiser. x: times faster than edge by edge; all engines give the same features and gradients. Peak: resident memory "
-        "of the first forward and backward above what was there before, in a fresh process. Formula: `memory_estimate`, "
+        "T = 10, test queries; |W| for W, and on WN18RR the busy network. Time of the CPU, one thread, medians, of the message "
+        "passing alone, without MLP and optimiser. x: times faster than edge by edge; all engines give the same features and "
+        "gradients. Peak: resident memory of the first forward and backward above what was there before, in a fresh process. "
+        "Formula: `memory_estimate` "
         "with b = 4 bytes, w = ceil(D / 64), S = min(T, max_delay + 1 + hop), n = 1 thread: B T N (b D + 8 w) + 2 B N D b + "
         "B R (4 b D + D + 8 w (max_delay + 1)) + 4 (E + 4 P) + n N D b (6 + S)."
     )
@@ -351,18 +246,18 @@ def large(quick: bool, runs: Path) -> Section:
     rows = head(*LARGE)
     options = {"width": 4, "steps": 4} if quick else {}
     for data in ["nations"] if quick else ["fb15k-237", "wn18rr"]:
-        for stirred in (False, True):
+        for label, stirred in (("fresh", None), ("busy", BUSY)):
             found = probe("large", data=data, options=options, samples=(1, 3) if quick else SAMPLES, stirred=stirred)
             numbers = [f"{found[key]:g}" for key in ("edges", "nodes", "width", "steps", "batch", "scale")]
             sizes = [f"{found[key] / 1e9:.2f}" for key in ("peak", "above", "formula")]
             times = [f"{max(0.0, 1e3 * found['query_s']):.0f}", f"{found['peak_evaluation'] / 1e9:.2f}"]
-            label = "busy" if stirred else "fresh"
             rows.append(row(data, *numbers, label, f"{found['rate']:.4f}", f"{found['step_s']:.1f}", *sizes, *times))
     queries = 2 * (SAMPLES[1] - SAMPLES[0])
     note = (
-        "Settings as published, initial weights, or those of the busy network: what a trained one takes lies between. A step is one batch: negatives, graph without the batch's edges, forward, backward, Adam (an "
-        "update takes 6 batches of FB15k-237 and 4 of WN18RR). Time of the CPU, one thread. Peak: resident memory, Python and "
-        "data included; must be below 8 GB. Filtered evaluation, head and tail queries over all entities: not all were asked, "
+        "Settings as published; fresh: initial weights; busy: 4 |W| for W and short delays, for spike rates near .2. A "
+        "step is one batch: negatives, graph without the batch's edges, forward, backward, Adam (an update takes 6 "
+        "batches of FB15k-237, 4 of WN18RR). Time of the CPU, one thread. Peak: resident memory, Python and data included; it "
+        "must stay below 8 GB. Filtered evaluation, head and tail queries over all entities: not all were asked, "
         f"the time is that of {queries} queries, scaled to 1000."
     )
     return Section("Large graphs: one training step, and evaluation", note, rows)
@@ -407,12 +302,8 @@ def main() -> None:
         "--runs", type=Path, default=Path("runs/graph_reasoning"), help="folder of the runs, to go on after a break"
     )
     parser.add_argument("--write", action="store_true", help="keep the tables in benchmarks/results/graph_reasoning.md")
-    parser.add_argument("--probe", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if options.probe:
-        print(json.dumps(PROBES[options.probe.pop("what")](**options.probe)))
-        return
     with tempfile.TemporaryDirectory() as temporary:
         for name in options.section:
             written = text(name, SECTIONS[name](options.quick, Path(temporary) if options.quick else options.runs))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections.abc import Callable
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,7 +21,7 @@ from lava_snnlearn.arguments import (
     refuse_graph,
     task_settings_of,
 )
-from lava_snnlearn.samples import samples_for
+from lava_snnlearn.file_commands import emulate_file, verify_file
 
 if TYPE_CHECKING:
     from lava_snnlearn.continual.pipeline import Summary as TaskSummary
@@ -47,7 +45,6 @@ _NET = "Network"
 _TRAIN = "Training"
 _CHIP = "Fixed point"
 _FILES = "Files"
-REASONER_CONTENT = "FixedReasoner"
 
 
 @app.command()
@@ -73,7 +70,7 @@ def run(
         str,
         typer.Option(
             help="digits, mnist, fashion, cifar10; events: nmnist, dvs_gesture, shd ...; GRSNN: umls (its default), nations, "
-            "family, kinships, wn18rr, fb15k-237, wn18rr_v1.., fb237_v1.., cora, citeseer, pubmed, or a folder of triple files.",
+            "family, kinships, wn18rr, fb15k-237, wn18rr_v1.., fb237_v1.., cora, citeseer, pubmed or a folder of triples.",
             rich_help_panel=_RUN,
         ),
     ] = "digits",
@@ -135,16 +132,16 @@ def run(
     epochs: Annotated[
         int | None,
         typer.Option(
-            help="Default: 30 for digits (on chip 10), 2 for mnist and fashion, else 10 (2); of each task 6, 1, else 5; GRSNN 4 "
-            "or 20.",
+            help="Default: 30 for digits (on chip 10), 2 for mnist and fashion, else 10 (2); of each task 6, 1, else 5; "
+            "GRSNN 4 or 20.",
             rich_help_panel=_TRAIN,
         ),
     ] = None,
     batch_size: Annotated[
         int | None,
         typer.Option(
-            help="Samples a batch. Default: 128, EP 20, task after task 32 for digits, else 64; GRSNN 16 (its recipes: 5 to 32); "
-            "on chip always 1.",
+            help="Samples a batch. Default: 128, EP 20, task after task 32 for digits, else 64; GRSNN 16, by its "
+            "published recipes 5 to 32; on chip always 1.",
             rich_help_panel=_TRAIN,
         ),
     ] = None,
@@ -255,7 +252,8 @@ def run(
         "batch_size": batch_size,
         "threads": threads,
     }
-    default_name, headings = f"{method}-{data}", ("", "test accuracy")
+    default_name = f"{method}-{data}"
+    headings: tuple[str, ...] = ("", "test accuracy")
     if kind == "graph":
         from lava_snnlearn.reasoning import pipeline as graph_pipeline
 
@@ -313,111 +311,15 @@ def list_methods() -> None:
         typer.echo(f"{block}\n")
 
 
-@app.command("verify")
-def verify_file(
-    file: Annotated[Path, typer.Argument(help="A file of a network (network.h5) or a graph reasoner (reasoner.h5).")],
-    samples: Annotated[
-        int | None, typer.Option(help="How many samples or queries to run on Lava. Default: 8 samples, 4 queries.")
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="Data set, or 'random'; a reasoner's graph. Default: that of the run.")
-    ] = None,
-    npy: Annotated[Path | None, typer.Option(help="Your own samples, float [N, features], as .npy.")] = None,
-    against: Annotated[str | None, typer.Option(help="lava, torch or lava,torch. Default: all that can be compared.")] = None,
-    time_limit: Annotated[float, typer.Option(help="Seconds without progress until the run is killed.")] = 60.0,
-) -> None:
-    """Run a network file on Lava and compare every spike and membrane with the emulator and torch.
-
-    Of a graph reasoner, test queries: spikes, membranes and scores, with the emulator.
-
-    Exit status: 0 all equal, 1 a mismatch (the first one is named), 2 an error.
-
-    Examples:
-
-      lava-snnlearn verify runs/ottt-digits/network.h5
-
-      lava-snnlearn verify network.h5 --npy my_samples.npy --samples 100
-
-      lava-snnlearn verify runs/grsnn-umls/reasoner.h5 --samples 10
-    """
-    from lava_snnlearn.files import content_of
-    from lava_snnlearn.fixed_point.graph import FixedNetwork
-    from lava_snnlearn.verification import verify
-
-    if not time_limit > 0:
-        raise ValueError(f"--time-limit is {time_limit:g}; give more than 0 seconds")
-    if content_of(file) == REASONER_CONTENT:
-        from lava_snnlearn.reasoning import files
-
-        proof = files.verify_file(file, data, samples, against, time_limit, npy=npy)
-        typer.echo(str(proof))
-        raise typer.Exit(0 if proof.report.ok else 1)
-    network = FixedNetwork.load(file)
-    x, _ = samples_for(file, network, data, npy, 8 if samples is None else samples)
-    report = verify(network, x, against=None if against is None else against.split(","), time_limit=time_limit)
-    typer.echo(str(report))
-    raise typer.Exit(0 if report.ok else 1)
-
-
-@app.command("emulate")
-def emulate_file(
-    file: Annotated[Path, typer.Argument(help="A file of a network (network.h5) or a graph reasoner (reasoner.h5).")],
-    samples: Annotated[int | None, typer.Option(help="How many samples or test triples; default: the whole test set.")] = None,
-    data: Annotated[
-        str | None, typer.Option(help="Data set, or 'random'; a reasoner's graph. Default: that of the run.")
-    ] = None,
-    npy: Annotated[Path | None, typer.Option(help="Your own samples, float [N, features], as .npy.")] = None,
-    save: Annotated[Path | None, typer.Option(help="Write outputs and predictions to this .npz.")] = None,
-) -> None:
-    """Print a network file and run it in the exact emulator: accuracy, spike rates, clipped membranes, speed.
-
-    Of a graph reasoner: ranks of the test triples, spike rate, speed.
-
-    Exit status: 0 done, 2 an error.
-
-    Examples:
-
-      lava-snnlearn emulate runs/ottt-digits/network.h5
-
-      lava-snnlearn emulate network.h5 --npy my_samples.npy --save answers.npz
-
-      lava-snnlearn emulate runs/grsnn-umls/reasoner.h5
-    """
-    import numpy as np
-
-    from lava_snnlearn.files import content_of, replacing
-    from lava_snnlearn.fixed_point.emulator import emulate
-    from lava_snnlearn.fixed_point.graph import FixedNetwork
-
-    if content_of(file) == REASONER_CONTENT:
-        from lava_snnlearn.reasoning import files
-
-        typer.echo(files.emulate_file(file, data, samples, npy=npy, save=save))
-        return
-    network = FixedNetwork.load(file)
-    x, labels = samples_for(file, network, data, npy, samples)
-    with ExitStack() as stack:
-        # Before the work: a place that cannot be written is refused at once.
-        target = None if save is None else stack.enter_context(replacing(save))
-        begin = time.perf_counter()
-        trace = emulate(network, x, record="spikes")
-        seconds = time.perf_counter() - begin
-        if target is not None:
-            with target.open("wb") as opened:
-                np.savez(opened, outputs=trace.outputs, predictions=trace.predictions)
-    typer.echo(f"{network}\n")
-    if labels is not None:
-        typer.echo(f"accuracy {float((trace.predictions == labels).mean()):.4f} on {len(labels)} samples")
-    for name, rate in trace.spike_rates().items():
-        typer.echo(f"{name}: {rate:.4f} spikes per neuron and step, {trace.saturated[name]} membranes clipped")
-    typer.echo(f"{len(trace.outputs)} samples in {seconds:.3g} s ({len(trace.outputs) / seconds:.0f} a second)")
+app.command("verify")(verify_file)
+app.command("emulate")(emulate_file)
 
 
 def main() -> None:
     """Entry point: errors become one line and exit status 2; what no user can mend keeps its traceback."""
     try:
         app()
-    except (ValueError, TypeError, OSError, RuntimeError, ImportError, ArithmeticError) as error:
+    except (ValueError, TypeError, OSError, RuntimeError, ImportError, ArithmeticError, MemoryError) as error:
         Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {error}")
         raise SystemExit(2) from None
     except Exception:

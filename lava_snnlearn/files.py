@@ -11,14 +11,16 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
+
+Built = TypeVar("Built")
 
 VERSION = 1
 _MARK = "lava_snnlearn"
@@ -145,6 +147,19 @@ def read_tree(path: str | PathLike[str], content: str) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise FileFormatError(f"{path}: the content is not a dict")
     return tree
+
+
+def read_object(path: str | PathLike[str], content: str, build: Callable[[dict[str, Any]], Built]) -> Built:
+    """What ``build`` makes of the tree of :func:`read_tree`.
+
+    Raises:
+        FileFormatError: as there, or for a tree that ``build`` refuses.
+    """
+    tree = read_tree(path, content=content)
+    try:
+        return build(tree)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FileFormatError(f"{path} does not hold a valid {content}: {error}") from error
 
 
 def content_of(path: str | PathLike[str]) -> str:

@@ -94,7 +94,8 @@ class Trainer:
         progress: bool = True,
         device: str = "cpu",
     ) -> None:
-        instance_of("network", network, Classifier, "build one, e.g. snn.networks.mlp([64, 128, 10])")
+        remedy = "build one, e.g. snn.networks.mlp([64, 128, 10]); a GraphReasoner has snn.reasoning.ReasoningTrainer"
+        instance_of("network", network, Classifier, remedy)
         check_method(method)
         instance_of("data", data, Dataset, 'pass a Dataset, e.g. snn.data.load("digits")')
         rate = method.preset.learning_rate if learning_rate is None else learning_rate

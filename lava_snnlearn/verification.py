@@ -20,7 +20,7 @@ from lava_snnlearn.checks import known_name
 from lava_snnlearn.fixed_point import twin
 from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_UNIT
 from lava_snnlearn.fixed_point.emulator import emulate
-from lava_snnlearn.fixed_point.graph import FixedNetwork
+from lava_snnlearn.fixed_point.graph import FixedNetwork, check_network
 from lava_snnlearn.fixed_point.trace import Trace
 
 BACKENDS = ("lava", "torch")
@@ -98,8 +98,10 @@ def verify(
 
     Raises:
         UnknownNameError: an unknown backend. ValueError: ``against`` is empty, or torch is asked of another graph.
+        TypeError: no FixedNetwork.
         LavaRunError: the Lava run failed.
     """
+    check_network("verify", network)
     if against is None:
         against = BACKENDS if twin.is_aligned(network) else ("lava",)
     if not against:

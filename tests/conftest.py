@@ -35,3 +35,19 @@ def torchrun() -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
     return run
+
+
+@pytest.fixture
+def pools(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the pools of threads that compiled kernels start, as they start them."""
+    from lava_snnlearn.neurons import threads
+
+    sizes: list[int] = []
+
+    class Counted(threads.ThreadPoolExecutor):
+        def __init__(self, size: int) -> None:
+            sizes.append(size)
+            super().__init__(size)
+
+    monkeypatch.setattr(threads, "ThreadPoolExecutor", Counted)
+    return sizes

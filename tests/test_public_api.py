@@ -40,7 +40,20 @@ def test_all_holds_what_the_design_promises() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["data", "lava_backend", "methods", "networks", "neurons", "report", "testing", "fixed_point", "training"]
+    "module",
+    [
+        "data",
+        "fixed_point",
+        "graphs",
+        "lava_backend",
+        "methods",
+        "networks",
+        "neurons",
+        "reasoning",
+        "report",
+        "testing",
+        "training",
+    ],
 )
 def test_names_of_subpackages_resolve(module: str) -> None:
     imported = importlib.import_module(f"lava_snnlearn.{module}")
@@ -48,6 +61,14 @@ def test_names_of_subpackages_resolve(module: str) -> None:
         assert getattr(imported, name) is not None
     with pytest.raises(AttributeError, match="no_such_name"):
         imported.no_such_name  # noqa: B018
+
+
+def test_a_reasoner_is_trained_deployed_and_proven_from_one_place() -> None:
+    named = {"ReasoningTrainer", "evaluate", "explain", "FixedReasoner", "emulate_reasoner", "prepare_reasoner_qat"}
+    named |= {"reasoner_costs", "run_lava_reasoner", "run_float_reasoner", "verify_reasoner"}
+    assert named <= set(dir(snn.reasoning))
+    for name in snn.reasoning.__all__:
+        assert getattr(snn.reasoning, name).__doc__, f"{name} has no docstring"
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
@@ -78,7 +99,10 @@ def test_training_and_emulation_load_no_lava() -> None:
         "import numpy as np, lava_snnlearn as snn\n"
         "network = snn.networks.mlp([4, 5, 3])\n"
         "snn.emulate(snn.quantize(network), np.zeros((2, 4), np.float32))\n"
-        "snn.Trainer, snn.data.load, snn.verify"
+        "snn.Trainer, snn.data.load, snn.verify\n"
+        "model, graph = snn.networks.GraphReasoner(1, width=4, steps=3), snn.graphs.Graph(2, 1, [0], [0], [1])\n"
+        "snn.reasoning.emulate_reasoner(snn.quantize(model), graph, [0], [0])\n"
+        "snn.reasoning.ReasoningTrainer, snn.reasoning.explain, snn.graphs.shortest_paths([(0, 1)], 3, 0)"
     )
     assert "torch" in loaded
     assert not loaded & {"lava", "matplotlib"}

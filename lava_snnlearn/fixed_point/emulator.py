@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from lava_snnlearn.checks import known_name
 from lava_snnlearn.fixed_point.arithmetic import NeuronStep, bias_current, graded_step, soft_reset_step, zero_reset_step
 from lava_snnlearn.fixed_point.convolution import ConvShape, convolve
-from lava_snnlearn.fixed_point.graph import INPUT, Connection, FixedNetwork, Population
+from lava_snnlearn.fixed_point.graph import INPUT, Connection, FixedNetwork, Population, check_network
 from lava_snnlearn.fixed_point.trace import Trace
 
 RECORDS = ("all", "outputs", "spikes")
@@ -225,8 +225,7 @@ def emulate(network: FixedNetwork, x: ArrayLike, *, record: str = "all") -> Trac
         ValueError, TypeError: input that does not fit; see :meth:`lava_snnlearn.fixed_point.host.HostInput.encode`.
         UnknownNameError: an unknown record.
     """
-    if not isinstance(network, FixedNetwork):
-        raise TypeError(f"emulate takes a FixedNetwork, got {type(network).__name__}; quantize a torch network first")
+    check_network("emulate", network)
     known_name("record", record, RECORDS)
     signal = network.encode(x)
     products = {

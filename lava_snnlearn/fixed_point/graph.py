@@ -348,13 +348,19 @@ class FixedNetwork:
         Raises:
             FileFormatError: the file is missing, truncated, foreign, or its content is not a valid network.
         """
-        from lava_snnlearn.files import FileFormatError, read_tree
+        from lava_snnlearn.files import read_object
 
-        tree = read_tree(path, content="FixedNetwork")
-        try:
-            return cls.from_dict(tree)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise FileFormatError(f"{path} does not hold a valid FixedNetwork: {error}") from error
+        return read_object(path, "FixedNetwork", cls.from_dict)
+
+
+def check_network(function: str, network: Any) -> None:
+    """Raise TypeError, in the name of ``function``, if this is no FixedNetwork."""
+    if not isinstance(network, FixedNetwork):
+        found = type(network).__name__
+        remedy = "quantize a torch network first"
+        if found == "FixedReasoner":
+            remedy = "for reasoners lava_snnlearn.reasoning has emulate_reasoner, run_lava_reasoner and verify_reasoner"
+        raise TypeError(f"{function} takes a FixedNetwork, got {found}; {remedy}")
 
 
 def _plain(part: Population | Connection | HostInput) -> dict[str, Any]:

@@ -70,7 +70,8 @@ def prepare_qat(
         TypeError: no Network. ValueError: a network that is prepared already; recurrence or feedback beside shortcuts, or a
             readout that hears the data. Else as ``quantize``.
     """
-    instance_of("network", network, Network, "prepare_qat takes a trained network of lava_snnlearn.networks")
+    remedy = "prepare_qat takes a trained network of lava_snnlearn.networks, reasoning.prepare_reasoner_qat a GraphReasoner"
+    instance_of("network", network, Network, remedy)
     if isinstance(network, QATNetwork):
         raise ValueError("this network is prepared already; prepare the one that it was made from to change its precision")
     plan = make_plan(network, weight_bits, input, calibration)

@@ -30,12 +30,11 @@ from lava_snnlearn.fixed_point import limits
 from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_UNIT
 from lava_snnlearn.fixed_point.graph import frozen_integers
 from lava_snnlearn.fixed_point.reasoner_head import DECODE_ONE, FixedHead
-from lava_snnlearn.graphs.graph import Graph
+from lava_snnlearn.graphs.graph import Graph, check_graph
 
 MAPPINGS = ("exact", "staged")
 SHIFT_MAX = 24
 """Bits that a fine weight and a relation's weight may have below the weight unit."""
-FINE_MAX = (1 << 31) - 1
 RELATION_WEIGHT_MAX = (1 << 15) - 1
 """Of the exact mapping, where the host multiplies it into the synapses."""
 
@@ -189,12 +188,7 @@ class FixedReasoner:
         Raises:
             LimitError: with the numbers. ValueError: other relations. TypeError: no Graph.
         """
-        instance_of("graph", graph, Graph, "it must be a lava_snnlearn.graphs.Graph")
-        if graph.relations != self.relations:
-            raise ValueError(
-                f"the graph has {graph.relations} relations, the reasoner {self.relations} (inverse ones included); "
-                "build the graph with the relations of training"
-            )
+        check_graph(graph, self.relations)
         degree = int(graph.in_degree.max())
         remedy = "Quantize with a smaller scale, or reason on a part of the graph."
         for name, bound, limit in (
@@ -261,13 +255,9 @@ class FixedReasoner:
         Raises:
             FileFormatError: the file is missing, truncated, foreign, or its content is not a valid reasoner.
         """
-        from lava_snnlearn.files import FileFormatError, read_tree
+        from lava_snnlearn.files import read_object
 
-        tree = read_tree(path, content="FixedReasoner")
-        try:
-            return cls.from_dict(tree)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise FileFormatError(f"{path} does not hold a valid FixedReasoner: {error}") from error
+        return read_object(path, "FixedReasoner", cls.from_dict)
 
 
 def even_weights(where: str, weights: NDArray[Any]) -> None:

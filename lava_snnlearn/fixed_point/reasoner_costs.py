@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from lava_snnlearn.checks import LimitError, instance_of, known_name, whole_number, within
 from lava_snnlearn.fixed_point import limits
 from lava_snnlearn.fixed_point.reasoner import MAPPINGS, FixedReasoner
-from lava_snnlearn.graphs.graph import Graph
+from lava_snnlearn.graphs.graph import Graph, check_graph
 
 DELAY_BITS = 6
 LAVA_SYNAPSES_MAX = 1 << 25
-"""Synapses of one connection on Lava's simulator: some 2 GB while it is built."""
+"""Synapses of one connection on Lava's simulator: 4 to 6 GB while it is built (some 120 bytes a synapse in the parent, half as
+many in the child)."""
 ORDERS = ("degree", "nodes")
 _REMEDY = "Use the staged mapping, a smaller width, or a part of the graph; the emulator has no such limit."
 
@@ -141,7 +142,7 @@ def reasoner_costs(reasoner: FixedReasoner | ReasonerShape, graph: Graph) -> Rea
         TypeError: other kinds of objects.
     """
     shape = ReasonerShape.of(reasoner)
-    instance_of("graph", graph, Graph, "it must be a lava_snnlearn.graphs.Graph")
+    check_graph(graph)
     offset = int(shape.offset)
     neurons = graph.nodes * shape.node_neurons + offset
     delayed, blocks = graph.edges * shape.edge_synapses, graph.nodes * shape.node_synapses
@@ -228,7 +229,7 @@ def partition(reasoner: FixedReasoner | ReasonerShape, graph: Graph, *, order: s
         UnknownNameError: another order. TypeError: other kinds of objects.
     """
     shape = ReasonerShape.of(reasoner)
-    instance_of("graph", graph, Graph, "it must be a lava_snnlearn.graphs.Graph")
+    check_graph(graph)
     known_name("order", order, ORDERS)
     first, sources = _sources(graph, shape.self_connected)
     bits = graph.in_degree * shape.edge_bits + shape.node_bits

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lava_snnlearn.checks import whole_number, within
+from lava_snnlearn.checks import instance_of, whole_number, within
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +73,11 @@ class Graph:
         new[1:] = (source[1:] != source[:-1]) | (relation[1:] != relation[:-1])
         return np.flatnonzero(new)
 
+    @cached_property
+    def edge_pair(self) -> NDArray[np.int64]:
+        """Pair of each edge, [E]."""
+        return np.repeat(np.arange(len(self._pairs)), np.diff(self.pair_first))
+
     @property
     def pair_source(self) -> NDArray[np.int64]:
         """Source of each distinct (relation, source) pair, [P]."""
@@ -96,7 +101,10 @@ class Graph:
         return np.bincount(np.asarray(self.target), minlength=self.nodes)
 
     def without(self, removed: NDArray[Any]) -> Graph:
-        """The graph less the edges where ``removed`` (bool [E], in this graph's order) is true."""
+        """The graph less the edges where ``removed`` (bool [E], in this graph's order) is true.
+
+        Raises ValueError for another shape.
+        """
         kept = ~np.asarray(removed, dtype=bool)
         if kept.shape != (self.edges,):
             raise ValueError(f"removed has shape {kept.shape}, expected ({self.edges},)")
@@ -105,3 +113,17 @@ class Graph:
         for name, value in {"nodes": self.nodes, "relations": self.relations, **fields}.items():
             object.__setattr__(graph, name, value)  # sorted and checked already
         return graph
+
+
+def check_graph(graph: Any, relations: int | None = None) -> None:
+    """Refuse what is no Graph, or one whose relations are not those of a reasoner (None: of any number).
+
+    Raises:
+        TypeError: no Graph. ValueError: other relations.
+    """
+    instance_of("graph", graph, Graph, "build a lava_snnlearn.graphs.Graph, e.g. by graph() of a KnowledgeGraph")
+    if relations is not None and graph.relations != relations:
+        raise ValueError(
+            f"the graph has {graph.relations} relations, the reasoner {relations} (inverse ones included); build the graph "
+            "with the relations of training"
+        )

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lava_snnlearn.checks import LimitError, instance_of, within
-from lava_snnlearn.graphs.graph import Graph
+from lava_snnlearn.checks import LimitError, within
+from lava_snnlearn.graphs.graph import Graph, check_graph
 
 
 class Neighbourhood(NamedTuple):
@@ -27,7 +27,7 @@ def neighbourhood(graph: Graph, seeds: ArrayLike, *, max_nodes: int, max_edges: 
         LimitError: a seed that is no node; seeds that are already too many or have too many edges among them.
         TypeError: no Graph. ValueError: no seed.
     """
-    instance_of("graph", graph, Graph, "it must be a lava_snnlearn.graphs.Graph")
+    check_graph(graph)
     first = np.unique(np.asarray(seeds, np.int64))
     if not len(first):
         raise ValueError("seeds is empty; give at least one node")

@@ -24,7 +24,7 @@ from lava_snnlearn.graphs.graph import Graph
 ENGINES = ("emulator", "lava", "lava_float")
 """What the wave can run on."""
 NEURONS_MAX = 1 << 20
-"""Nodes and relays; sums under way take 252 bytes for each."""
+"""Nodes and relays."""
 STEPS_MAX = 1 << 20
 WEIGHT = 2
 """The smallest weight that the chip holds: even integers."""
@@ -224,25 +224,31 @@ def _last_step(count: int, edges: NDArray[np.int64], lengths: NDArray[np.int64],
 
 
 def _emulated(wave: Wave, steps: int) -> NDArray[np.int64]:
-    """Step of each neuron's spike, -1 where there is none: the integers of ``SoftResetLIF`` and ``DelayConnection``."""
-    from lava_snnlearn.fixed_point.arithmetic import soft_reset_step
-    from lava_snnlearn.fixed_point.delays import Fanout
+    """Step of each neuron's spike, -1 where there is none: the integers of ``SoftResetLIF`` and ``DelayConnection``.
 
-    entries = np.arange(len(wave.source))
-    fanout = Fanout.of(wave.neurons, wave.source, wave.target, entries, entries)
-    synapses = fanout.carrying(np.full(len(entries), WEIGHT, np.int32), wave.delay)
-    ring = np.zeros((int(wave.delay.max(initial=0)) + 1, wave.neurons), np.int32)
-    times = np.full(wave.neurons, -1, np.int64)
-    membrane, kick = np.zeros(wave.neurons, np.int64), np.zeros(wave.neurons, np.int32)
-    kick[wave.start] = WEIGHT
+    There is no leak, so that a neuron changes when something arrives, and only then: a step takes time for what arrives in it.
+    """
+    from lava_snnlearn.fixed_point.arithmetic import soft_reset_step
+
+    order = np.argsort(wave.source, kind="stable")
+    targets, delays = wave.target[order], wave.delay[order]
+    first = np.searchsorted(wave.source[order], np.arange(wave.neurons + 1))
+    ring: list[list[NDArray[np.int64]]] = [[] for _ in range(int(delays.max(initial=0)) + 1)]  # who hears, once a spike
+    times, membrane = np.full(wave.neurons, -1, np.int64), np.zeros(wave.neurons, np.int64)
+    ring[0].append(np.array([wave.start]))
     for step in range(steps):
-        place = step % len(ring)
-        current = kick if step == 0 else ring[place].copy()
-        ring[place] = 0
-        if current.any():  # else nothing changes: there is no leak
-            spike, membrane, _ = soft_reset_step(membrane, current, dv=0, bias=0, vth=VTH, delta=DELTA)
-            times[spike] = step
-            synapses.deliver(ring, (step + 1) % len(ring), spike.astype(np.int32), False)
+        heard = ring[step % len(ring)]
+        if not heard:
+            continue
+        ring[step % len(ring)] = []
+        neurons, spikes = np.unique(np.concatenate(heard), return_counts=True)
+        fires, membrane[neurons], _ = soft_reset_step(membrane[neurons], WEIGHT * spikes, dv=0, bias=0, vth=VTH, delta=DELTA)
+        fired = neurons[fires]
+        times[fired] = step
+        counts = first[fired + 1] - first[fired]
+        synapses = np.arange(counts.sum()) + np.repeat(first[fired] - (np.cumsum(counts) - counts), counts)
+        for delay in np.unique(delays[synapses]):
+            ring[(step + 1 + delay) % len(ring)].append(targets[synapses[delays[synapses] == delay]])
     return times
 
 

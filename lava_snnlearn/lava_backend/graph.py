@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from lava_snnlearn.fixed_point import limits
 from lava_snnlearn.fixed_point.convolution import expand
 from lava_snnlearn.fixed_point.emulator import topological_order
-from lava_snnlearn.fixed_point.graph import INPUT, Connection, FixedNetwork, Population
+from lava_snnlearn.fixed_point.graph import INPUT, Connection, FixedNetwork, Population, check_network
 from lava_snnlearn.fixed_point.trace import Trace
 from lava_snnlearn.lava_backend.configuration import run_config
 from lava_snnlearn.lava_backend.driver import InProcessModel
@@ -203,8 +203,9 @@ def run_lava(network: FixedNetwork, x: ArrayLike, *, time_limit: float = TIME_LI
         Trace; ``saturated`` is empty, because Lava does not tell.
 
     Raises:
-        LavaRunError: a model raised, died or blocked; the message holds its traceback.
+        LavaRunError: a model raised, died or blocked; the message holds its traceback. TypeError: no FixedNetwork.
     """
+    check_network("run_lava", network)
     graph = build(network, x)
     first = next(iter(graph.sources.values()))
     run_guarded(first, graph.steps, run_config("fixed_pt") if run_cfg is None else run_cfg, time_limit)

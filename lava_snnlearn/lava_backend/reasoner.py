@@ -14,12 +14,12 @@ import numpy as np
 from lava.magma.core.run_configs import RunConfig
 from numpy.typing import ArrayLike, NDArray
 
-from lava_snnlearn.checks import LimitError, instance_of, known_name, within
+from lava_snnlearn.checks import LimitError, instance_of, known_name
 from lava_snnlearn.fixed_point.reasoner import MAPPINGS, FixedReasoner
 from lava_snnlearn.fixed_point.reasoner_costs import ReasonerShape, reasoner_costs
-from lava_snnlearn.fixed_point.reasoner_emulator import emulate_reasoner
+from lava_snnlearn.fixed_point.reasoner_emulator import checked_queries, emulate_reasoner
 from lava_snnlearn.fixed_point.reasoner_trace import ReasonerTrace
-from lava_snnlearn.graphs import Graph
+from lava_snnlearn.graphs.graph import Graph, check_graph
 from lava_snnlearn.lava_backend.configuration import run_config
 from lava_snnlearn.lava_backend.runner import TIME_LIMIT, guarded
 from lava_snnlearn.processes.exact_reasoner.process import ExactReasoner
@@ -89,7 +89,7 @@ def run_lava_reasoner(
     """
     instance_of("reasoner", fixed, FixedReasoner, "quantize a GraphReasoner first; run_float_reasoner takes it as it is")
     fixed.check_graph(graph)
-    sources, queries = _checked(source, graph.nodes, query, fixed.relations)
+    sources, queries = checked_queries(graph, source, query)
     config = run_config("fixed_pt") if run_cfg is None else run_cfg
     spikes, membranes = _run(_fixed_deployment(fixed), graph, sources, queries, config, time_limit)
     features = np.einsum("t,tbnd->bnd", np.asarray(fixed.decode, dtype=np.int64), spikes.astype(np.int64))
@@ -128,10 +128,8 @@ def run_float_reasoner(
     from lava_snnlearn.networks.graph_reasoner import GraphReasoner
 
     instance_of("model", model, GraphReasoner, "it must be a lava_snnlearn.networks.GraphReasoner")
-    instance_of("graph", graph, Graph, "it must be a lava_snnlearn.graphs.Graph")
-    if graph.relations != model.relations:
-        raise ValueError(f"the graph has {graph.relations} relations, the model {model.relations} (inverse ones included)")
-    sources, queries = _checked(source, graph.nodes, query, model.relations)
+    check_graph(graph, model.relations)
+    sources, queries = checked_queries(graph, source, query)
     config = run_config("floating_pt") if run_cfg is None else run_cfg
     spikes, membranes = _run(_float_deployment(model, mapping), graph, sources, queries, config, time_limit)
     return Recording(spikes.astype(np.uint8), membranes.astype(np.float64))
@@ -171,20 +169,6 @@ def _quantities(ours: ReasonerTrace, theirs: ReasonerTrace) -> Iterator[tuple[st
     for name in ("spikes", "membranes"):
         yield name[:-1], getattr(ours, name), getattr(theirs, name)
     yield "score", ours.scores[None, :, :, None], theirs.scores[None, :, :, None]
-
-
-def _checked(source: ArrayLike, nodes: int, query: ArrayLike, relations: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Source and relation of each query, int64 [B]."""
-    columns = []
-    for name, values, count in (("source", source, nodes), ("query", query, relations)):
-        array = np.asarray(values)
-        if array.ndim != 1 or array.dtype.kind not in "iu" or not array.size:
-            raise ValueError(f"{name} has shape {array.shape} and dtype {array.dtype}; expected integers [B], B >= 1")
-        within(name, array, 0, count - 1, f"There are {count}, counted from 0.")
-        columns.append(array.astype(np.int64))
-    if len(columns[0]) != len(columns[1]):
-        raise ValueError(f"source has {len(columns[0])} entries and query {len(columns[1])}; give one of each for every query")
-    return columns[0], columns[1]
 
 
 def _fixed_deployment(fixed: FixedReasoner) -> _Deployment:

@@ -33,7 +33,9 @@ REMOVALS = ("none", "one_hop", "triples")
 
 @dataclass(frozen=True)
 class GRSNN:
-    """Training of a :class:`~lava_snnlearn.networks.graph_reasoner.GraphReasoner` by link prediction.
+    """Link prediction by spikes with learned delays: trains a graph reasoner to tell answers from wrong candidates.
+
+    Of a :class:`~lava_snnlearn.networks.graph_reasoner.GraphReasoner`.
 
     Args:
         negatives: wrong candidates of each query; never known facts.

@@ -11,6 +11,9 @@ Weights and delays learn from what they have heard by now, so their online gradi
 would have to be sent to the step in the past in which the spike was sent, which is gone; it goes to the neurons that the layer
 below has in the present step. That is an approximation, the better the slower the activity changes.
 
+Memory: a walk keeps the last max_delay steps of what every delayed synapse reads, [max_delay, B, n_in], the trace engine as
+many of the trace, however many steps there are; BPTT's graph has them once more for every piece of time.
+
 Axonal delays shift columns and leave one dense product. Synaptic ones go through
 :mod:`lava_snnlearn.neurons.delay_kernels` on the CPU, elsewhere through one product a distinct delay.
 """

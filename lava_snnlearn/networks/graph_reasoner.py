@@ -8,14 +8,16 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from lava_snnlearn.checks import at_least, flag, instance_of, known_name, within
-from lava_snnlearn.graphs import Graph
+from lava_snnlearn.checks import at_least, flag, known_name, within
+from lava_snnlearn.graphs.graph import Graph, check_graph
 from lava_snnlearn.networks.message_passing import BACKENDS, propagate
 from lava_snnlearn.networks.message_reference import PNA_PARTS, propagate_reference
 from lava_snnlearn.networks.propagation import Propagation, Tables
 
 DELAYS = ("query", "relation", "random", "zero")
 VARIANTS = ("base", "plus", "plus_full")
+WIDTH_MAX = 1 << 10
+"""Neurons that a node may have, in torch and on the chip."""
 _INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8)
 
 
@@ -58,7 +60,7 @@ class GraphReasoner(nn.Module):
 
     Args:
         relations: R, number of relations of edges and queries, inverse ones included; 1 if ``homogeneous``.
-        width: D, neurons a node. steps: T, time steps, the one at t = 0 included.
+        width: D, neurons a node, 1..1024. steps: T, time steps, the one at t = 0 included.
         max_delay: longest delay in steps, 0..62. tau: time constant in steps. threshold: Vth. decay: factor a step of the
             decoding kernel. scale: c, a factor of the neurons' input. About 20 to 25 divided by the mean in-degree is a good
             start: less leaves the graph silent, more saturates it.
@@ -101,6 +103,7 @@ class GraphReasoner(nn.Module):
         super().__init__()
         self.relations = at_least(1, "relations", relations)
         self.width = at_least(1, "width", width)
+        within("width", self.width, 1, WIDTH_MAX, "Parameters and synapses grow with its square.")
         self.rule = Propagation(steps, max_delay, tau, threshold, decay, scale, hop, delay_grad)
         self.variant = known_name("variant", variant, VARIANTS)
         self.backend = known_name("backend", backend, BACKENDS)
@@ -197,14 +200,13 @@ class GraphReasoner(nn.Module):
             As :meth:`run`; ValueError: candidates of another shape.
         """
         source, query = self._batch(graph, source, query)
-        if candidates is None:
-            chosen = torch.arange(graph.nodes, device=source.device).expand(len(source), -1)
-        else:
-            chosen = self._candidates(graph, candidates, len(source))
+        chosen = None if candidates is None else self._candidates(graph, candidates, len(source))
         if self.homogeneous:
+            if chosen is None:
+                chosen = torch.arange(graph.nodes, device=source.device).expand(len(source), -1)
             return self.scores(self._symmetric_features(graph, source, chosen), query)
         features = self.run(graph, source, query).features
-        if candidates is not None:
+        if chosen is not None:
             features = features.gather(1, chosen.unsqueeze(2).expand(-1, -1, self.width))
         return self.scores(features, query)
 
@@ -236,6 +238,29 @@ class GraphReasoner(nn.Module):
             spikes, self.delay_steps(queries)[0], gradient, float(score.detach()), None if omega is None else omega[0]
         )
 
+    def memory(self, graph: Graph, batch: int, *, training: bool = True) -> int:
+        """Bytes that ``batch`` queries on this graph take in the compiled kernels, by the formula of
+        :func:`lava_snnlearn.networks.message_fused.memory_estimate`.
+
+        Raises:
+            TypeError, ValueError: no graph, one of other relations, or a batch below 1.
+        """
+        from lava_snnlearn.networks.message_fused import memory_estimate  # numba, which plain torch does without
+
+        check_graph(graph, self.relations)
+        rule = self.rule
+        return memory_estimate(
+            graph,
+            self.width,
+            steps=rule.steps,
+            batch=batch,
+            max_delay=rule.max_delay,
+            hop=rule.hop,
+            delay_grad=rule.delay_grad,
+            dtype=self.combine.weight.dtype,
+            training=training,
+        )
+
     def extra_repr(self) -> str:
         rule = self.rule
         return (
@@ -255,11 +280,7 @@ class GraphReasoner(nn.Module):
         return index.to(self.combine.weight.device, torch.int64)
 
     def _batch(self, graph: Graph, source: ArrayLike | Tensor, query: ArrayLike | Tensor) -> tuple[Tensor, Tensor]:
-        instance_of("graph", graph, Graph, "pass a lava_snnlearn.graphs.Graph")
-        if graph.relations != self.relations:
-            raise ValueError(
-                f"the graph has {graph.relations} relations, the network {self.relations}; count the inverse ones in both"
-            )
+        check_graph(graph, self.relations)
         sources = self._indices("source", source, graph.nodes, "nodes")
         queries = self._indices("query", query, self.relations, "relations")
         if len(sources) != len(queries):

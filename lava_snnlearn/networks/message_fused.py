@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,11 +13,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lava_snnlearn.checks import at_least
-from lava_snnlearn.graphs import Graph
+from lava_snnlearn.graphs.graph import Graph
 from lava_snnlearn.networks.propagation import Propagated, Propagation, Tables
 from lava_snnlearn.neurons import message_adjoint, message_kernels
 from lava_snnlearn.neurons.message_adjoint import Gradients, Slopes
 from lava_snnlearn.neurons.message_kernels import WORD_BITS, Maps, Numbers, Wiring, delay_masks
+from lava_snnlearn.neurons.threads import in_threads
 
 _WORTH_A_THREAD = 1 << 16
 """Time steps x (edges + nodes) of all samples: below, starting a thread costs more than it saves."""
@@ -48,7 +49,8 @@ def memory_estimate(
         wiring                  4 (E + 4 P)
         scratch                 n N D b (6 + S), with the published trace rule n N D b (6 + S + T)
 
-    Nothing is kept per edge: memory grows with N D T, and time with E D T. Without training, membranes are not kept, features
+    Nothing is kept per edge: memory grows with N D T, and time with E D T. It is an upper limit: without w0, nodes that nothing
+    reaches take hardly any memory. Without training, membranes are not kept, features
     are B N D b and scratch is 3 n N D b.
 
     Args:
@@ -83,13 +85,36 @@ def memory_estimate(
 def propagate_fused(
     graph: Graph, rule: Propagation, tables: Tables, source: Tensor, row: Tensor, *, record: bool = False
 ) -> Propagated:
-    """As :func:`lava_snnlearn.networks.message_passing.propagate`, for tables in float32 or float64 on the CPU."""
-    call = _Call.of(graph, rule, tables, source, row)
+    """As :func:`lava_snnlearn.networks.message_passing.propagate`, for tables in float32 or float64 on the CPU.
+
+    Raises:
+        MemoryError: more than this machine has, with the numbers.
+    """
     keep = torch.is_grad_enabled() and any(table is not None and table.requires_grad for table in tables)
+    if tables.offset is not None:  # without w0 the estimate is far above what nodes take that nothing reaches
+        _check_memory(graph, rule, tables.code, len(source), keep)
+    call = _Call.of(graph, rule, tables, source, row)
     left = call.leave(keep)
     features = _Propagate.apply(call, left, *tables) if keep else call.forward(left)
     spikes = _unpack(left.bits, tables.code.shape[1]) if record else None
     return Propagated(features, spikes, int(left.counts.sum()))
+
+
+def _check_memory(graph: Graph, rule: Propagation, code: Tensor, batch: int, training: bool) -> None:
+    def needed(queries: int) -> int:
+        return memory_estimate(
+            (graph.nodes, graph.edges), code.shape[1], steps=rule.steps, batch=queries, relations=graph.relations,
+            max_delay=rule.max_delay, hop=rule.hop, delay_grad=rule.delay_grad, dtype=code.dtype, training=training,
+        )  # fmt: skip
+
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed(batch) > there:
+        gigabytes = [f"{size / 1e9:.3g} GB" for size in (needed(batch), needed(1), there)]
+        raise MemoryError(
+            f"{batch} queries on {graph.nodes} nodes and {graph.edges} edges, {code.shape[1]} neurons a node, {rule.steps} "
+            f"steps, need {gigabytes[0]}, one of them {gigabytes[1]}; this machine has {gigabytes[2]}. Give fewer queries at a "
+            "time (batch_size), a smaller width, fewer steps, or a part of the graph (snn.graphs.neighbourhood)."
+        )
 
 
 def _unpack(bits: NDArray[np.int64], width: int) -> Tensor:
@@ -107,7 +132,10 @@ def _wiring(graph: Graph) -> Wiring:
 
 
 class _Left(NamedTuple):
-    """What a forward leaves behind: charged [B, T, N, D] (empty if no backward follows), bits [B, T, N, words], counts [B]."""
+    """What a forward leaves behind: from 0, charged [B, T, N, D] (empty if no backward follows),
+    bits [B, T, N, words]
+    and counts [B].
+    """
 
     charged: NDArray[Any]
     bits: NDArray[np.int64]
@@ -133,14 +161,14 @@ class _Call(NamedTuple):
         assert code is not None
         assert delay is not None
         assert weight is not None
-        kind, width = code.dtype.type, code.shape[1]
+        kind = code.dtype.type
         steps = np.round(delay).astype(np.int8)
         maps = Maps(
             code,
             delay_masks(steps, rule.max_delay + 1),
             np.empty((0, 0, 0), kind) if omega is None else omega,
             np.ascontiguousarray(weight.T),
-            np.zeros(width, kind) if offset is None else offset,
+            np.empty(0, kind) if offset is None else offset,
             rule.decoding(tables.code).numpy(),
         )
         a, kappa, leak = rule.a, rule.kappa, 1 / rule.tau
@@ -150,7 +178,15 @@ class _Call(NamedTuple):
             rule.hop,
             Numbers(kind(a), kind(kappa * rule.scale), kind(rule.threshold)),
             maps,
-            Slopes(steps, kind(leak - 1), kind(a), rule.delay_grad == "trace", kind(kappa * (leak - 1)), kind(kappa * leak)),
+            Slopes(
+                steps,
+                steps.min(-1),
+                kind(leak - 1),
+                kind(a),
+                rule.delay_grad == "trace",
+                kind(kappa * (leak - 1)),
+                kind(kappa * leak),
+            ),
             weight,
             source.contiguous().numpy(),
             row.contiguous().numpy(),
@@ -160,8 +196,8 @@ class _Call(NamedTuple):
         """Memory for what a forward leaves."""
         width, kind = self.maps.code.shape[1], self.maps.code.dtype
         return _Left(
-            np.empty((*self.shape, width) if keep else (0, 0, 0, 0), kind),
-            np.empty((*self.shape, -(-width // WORD_BITS)), np.int64),
+            np.zeros((*self.shape, width) if keep else (0, 0, 0, 0), kind),
+            np.zeros((*self.shape, -(-width // WORD_BITS)), np.int64),
             np.zeros(self.shape[0], np.int64),
         )
 
@@ -184,7 +220,7 @@ class _Call(NamedTuple):
             np.zeros(per_relation, kind),
             np.zeros(per_relation if len(self.maps.omega) else (0, 0, 0), kind),
             np.zeros((batch, *self.maps.weight_t.shape), kind),
-            np.zeros((batch, width), kind),
+            np.zeros((batch, len(self.maps.offset)), kind),
         )
         self._share(
             message_adjoint.backward, by_feature.contiguous().numpy(), charged.numpy(), bits.numpy(), self.wiring, self.hop,
@@ -199,19 +235,11 @@ class _Call(NamedTuple):
         return total.index_add_(0, torch.from_numpy(self.row), parts)
 
     def _share(self, kernel: Callable[..., None], *arguments: Any) -> None:
-        """All samples, in as many threads as torch uses, which end with the call, so that none is left when Lava forks."""
+        """All samples, in at most as many threads as torch uses."""
         batch, length, nodes = self.shape
         work = batch * length * (nodes + len(self.wiring.target))
-        workers = min(torch.get_num_threads(), batch, work // _WORTH_A_THREAD)
-        if workers <= 1:
-            kernel(0, batch, *arguments)
-            return
-        edges = [batch * i // workers for i in range(workers + 1)]
-        with ThreadPoolExecutor(workers - 1) as pool:
-            others = [pool.submit(kernel, *edges[i : i + 2], *arguments) for i in range(1, workers)]
-            kernel(*edges[:2], *arguments)
-            for other in others:
-                other.result()
+        workers = max(1, min(torch.get_num_threads(), batch, work // _WORTH_A_THREAD))
+        in_threads(kernel, [batch * i // workers for i in range(workers + 1)], *arguments)
 
 
 class _Propagate(torch.autograd.Function):

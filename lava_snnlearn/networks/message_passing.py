@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from lava_snnlearn.checks import known_name
-from lava_snnlearn.graphs import Graph
+from lava_snnlearn.graphs.graph import Graph
 from lava_snnlearn.networks.message_reference import propagate_reference
 from lava_snnlearn.networks.propagation import Propagated, Propagation, Tables
 

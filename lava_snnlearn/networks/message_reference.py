@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lava_snnlearn.graphs import Graph
+from lava_snnlearn.graphs.graph import Graph
 from lava_snnlearn.networks.propagation import Propagated, Propagation, Tables
 from lava_snnlearn.neurons.psp import exact_slope, published_trace
 from lava_snnlearn.neurons.surrogate import Sigmoid
@@ -86,8 +86,7 @@ class _Wiring(NamedTuple):
 
     @classmethod
     def of(cls, graph: Graph, like: Tensor) -> _Wiring:
-        edge_pair = np.repeat(np.arange(len(graph.pair_source)), np.diff(graph.pair_first))
-        columns = (graph.pair_source, graph.pair_relation, edge_pair, np.asarray(graph.target))
+        columns = (graph.pair_source, graph.pair_relation, graph.edge_pair, np.asarray(graph.target))
         return cls(graph.nodes, *(torch.from_numpy(column.copy()).to(like.device) for column in columns))
 
     def sum(self, message: Tensor) -> Tensor:

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from lava_snnlearn.checks import at_least, known_name, positive, whole_number, within
+from lava_snnlearn.fixed_point.limits import DELAY_MAX
 from lava_snnlearn.neurons.psp import decay_factor, input_gain
 
 DELAY_GRADIENTS = ("exact", "trace")
-LONGEST_DELAY = 62
-"""Steps: what a connection on Loihi can hold."""
+STEPS_MAX = 1 << 15
+"""Time steps that a reasoner may have, in torch and on the chip; memory grows with them."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Propagation:
     """The numbers of the dynamics.
 
     Args:
-        steps: T, the step t = 0 included, at least 1.
+        steps: T, the step t = 0 included, 1..32768.
         max_delay: longest delay in steps, 0..62.
         tau: time constant of current and membrane, in steps. threshold: Vth. scale: c.
         decay: lam of the decoding, in (0, 1].
@@ -42,8 +43,8 @@ class Propagation:
     delay_grad: str = "exact"
 
     def __post_init__(self) -> None:
-        at_least(1, "steps", self.steps)
-        within("max_delay", whole_number("max_delay", self.max_delay), 0, LONGEST_DELAY, "Longer delays take several hops.")
+        within("steps", at_least(1, "steps", self.steps), 1, STEPS_MAX, "A message needs some steps a hop, no more.")
+        within("max_delay", whole_number("max_delay", self.max_delay), 0, DELAY_MAX, "Longer delays take several hops.")
         for name in ("tau", "threshold", "decay", "scale"):
             positive(name, getattr(self, name))
         within("decay", self.decay, 0, 1, "Earlier spikes weigh more.")

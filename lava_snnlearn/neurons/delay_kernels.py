@@ -11,12 +11,12 @@ All arrays are C-contiguous; ``offset`` [n_out, n_in] int64 says where in a row 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from lava_snnlearn.neurons.compiling import compiled, inlined
+from lava_snnlearn.neurons.threads import in_threads
 
 _COLUMNS = 2048
 """Columns at a time: a row of float32 takes 8 KiB of the first-level cache."""
@@ -105,14 +105,6 @@ def delayed_products(error: np.ndarray, source: np.ndarray, offset: np.ndarray, 
 
 
 def _shared(kernel: Callable[..., Any], rows: int, work: int, threads: int, *arguments: np.ndarray) -> None:
-    """Run a kernel on ``rows`` rows of its result, in threads that end with the call."""
-    workers = min(threads, rows, work // _WORTH_A_THREAD)
-    if workers <= 1:
-        kernel(0, rows, *arguments)
-        return
-    edges = [rows * i // workers for i in range(workers + 1)]
-    with ThreadPoolExecutor(workers - 1) as pool:
-        others = [pool.submit(kernel, *edges[i : i + 2], *arguments) for i in range(1, workers)]
-        kernel(*edges[:2], *arguments)
-        for other in others:
-            other.result()
+    """Run a kernel on ``rows`` rows of its result."""
+    workers = max(1, min(threads, rows, work // _WORTH_A_THREAD))
+    in_threads(kernel, [rows * i // workers for i in range(workers + 1)], *arguments)

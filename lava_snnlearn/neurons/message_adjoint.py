@@ -24,6 +24,7 @@ from lava_snnlearn.neurons.message_kernels import (
     Wiring,
     add_row,
     add_scaled_row,
+    clear_reached,
     expand_bits,
     gather_message,
     lowest_bit,
@@ -37,11 +38,12 @@ _SHARPNESS = 4.0  # of the surrogate 4 sg(4x) (1 - sg(4x))
 
 
 class Slopes(NamedTuple):
-    """Of the delays: steps dhat int8 [Q, R, D]; the exact slope's factors of s[n] and s[n-1], in the dtype of the run; whether
-    the published trace takes its place, with its factors of P and Q.
+    """Of the delays: steps dhat int8 [Q, R, D]; shortest int8 [Q, R], the shortest of a relation; the exact slope's factors of
+    s[n] and s[n-1], in the dtype of the run; whether the published trace takes its place, with its factors of P and Q.
     """
 
     steps: np.ndarray
+    shortest: np.ndarray
     now: Any
     before: Any
     traced: bool
@@ -50,7 +52,9 @@ class Slopes(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """Per sample, from 0: code [B, D], delay [B, R, D], omega [B, R, D] (or empty), weight_t [B, Din, D], offset [B, D]."""
+    """Per sample, from 0: code [B, D], delay [B, R, D], omega [B, R, D] (or empty), weight_t [B, Din, D], offset [B, D]
+    (or [B, 0]).
+    """
 
     code: np.ndarray
     delay: np.ndarray
@@ -106,8 +110,9 @@ def _adjoint_row(
 
 @inlined
 def _neurons(
-    s: _Scratch, t: int, charged: np.ndarray, by_feature: np.ndarray, weight: np.ndarray, numbers: Numbers, decoding: Any
-) -> None:
+    s: _Scratch, t: int, first: np.ndarray, charged: np.ndarray, by_feature: np.ndarray, weight: np.ndarray, numbers: Numbers,
+    decoding: Any,
+) -> None:  # fmt: skip
     """gy and gA [N, D] of step t; through the self connection, the gradient of the spikes one step earlier."""
     gu, gi, gy, ga, live, by_spike = s.gu, s.gi, s.gy, s.ga, s.live, s.by_spike
     a, gain, threshold = numbers.a, numbers.gain, numbers.threshold
@@ -116,6 +121,9 @@ def _neurons(
     now, before = t % slots, (t - 1) % slots
     own = weight.shape[1] - width
     for v in range(nodes):
+        live[v] = False
+        if first[v] > t:
+            continue
         live[v] = _adjoint_row(gu[v], gi[v], gy[v], charged[v], by_spike[v, now], by_feature[v], a, gain, threshold, decoding)
         if live[v]:
             ga[v] = 0
@@ -165,21 +173,21 @@ def _scatter(by_spike: np.ndarray, slot: np.ndarray, steps: np.ndarray, row: np.
 
 @inlined
 def _pairs(
-    s: _Scratch, newest: int, wiring: Wiring, bits: np.ndarray, masks: np.ndarray, omega: np.ndarray, steps: np.ndarray,
-    slopes: Slopes, gdelay: np.ndarray, gomega: np.ndarray,
+    s: _Scratch, newest: int, first: np.ndarray, wiring: Wiring, bits: np.ndarray, masks: np.ndarray,
+    omega: np.ndarray, steps: np.ndarray, slopes: Slopes, gdelay: np.ndarray, gomega: np.ndarray,
 ) -> None:  # fmt: skip
     """The messages that arrive ``hop`` after ``newest``: A again, and the gradients of delays, weights and earlier spikes."""
     by_spike, slot, recent, message, earlier, values, row = s.by_spike, s.slot, s.recent, s.message, s.earlier, s.values, s.row
     received, reached, ga, live = s.received, s.reached, s.ga, s.live
     traced, of_now, of_before, one = slopes.traced, slopes.now, slopes.before, row.dtype.type(1)
-    received[:] = 0
-    reached[:] = False
     slots = by_spike.shape[1] - 1
     for d in range(len(slot)):
         slot[d] = (newest - d) % slots if newest >= d else slots
     mark_recent(recent, bits, newest, len(slot) + 1)
     for p in range(len(wiring.source)):
         node, r = wiring.source[p], wiring.relation[p]
+        if first[node] > newest:
+            continue
         targets = wiring.target[wiring.first[p] : wiring.last[p]]
         sent = recent[node] and gather_message(message, bits, newest, node, masks[r])
         if _collect(row, targets, ga, live):
@@ -211,7 +219,8 @@ def _outer(s: _Scratch, own_spikes: np.ndarray, gweight_t: np.ndarray, goffset: 
     for v in range(nodes):
         if not live[v]:
             continue
-        add_row(goffset, gy[v])
+        if len(goffset):
+            add_row(goffset, gy[v])
         if reached[v]:
             for j in range(width):
                 if received[v, j] != 0:
@@ -225,10 +234,12 @@ def _outer(s: _Scratch, own_spikes: np.ndarray, gweight_t: np.ndarray, goffset: 
 
 
 @inlined
-def _fill_trace(trace: np.ndarray, bits: np.ndarray, a: Any, slopes: Slopes) -> None:
-    """tr [N, T, D]: P <- a P + s, Q <- a (Q + P of before)."""
+def _fill_trace(trace: np.ndarray, first: np.ndarray, bits: np.ndarray, a: Any, slopes: Slopes) -> None:
+    """tr [N, T, D] of the nodes that take part: P <- a P + s, Q <- a (Q + P of before)."""
     zero, one = trace.dtype.type(0), trace.dtype.type(1)
     for node in range(len(trace)):
+        if first[node] >= trace.shape[1]:
+            continue
         for k in range(trace.shape[2]):
             p = q = zero
             for n in range(trace.shape[1]):
@@ -240,8 +251,8 @@ def _fill_trace(trace: np.ndarray, bits: np.ndarray, a: Any, slopes: Slopes) -> 
 @inlined
 def _scratch(nodes: int, width: int, slots: int, traced: int, levels: int, words: int, like: np.ndarray) -> _Scratch:
     kind = like.dtype
-    gu, gi, gy, ga, received = np.empty((5, nodes, width), kind)
-    live, reached, recent = np.empty((3, nodes), np.bool_)
+    gu, gi, gy, ga, received = np.zeros((5, nodes, width), kind)
+    live, reached, recent = np.zeros((3, nodes), np.bool_)
     message, earlier = np.empty((2, words), np.int64)
     values, row = np.empty((2, width), kind)
     return _Scratch(
@@ -250,11 +261,29 @@ def _scratch(nodes: int, width: int, slots: int, traced: int, levels: int, words
     )  # fmt: skip
 
 
+@inlined
+def _mark_first(
+    first: np.ndarray, length: int, wiring: Wiring, hop: int, shortest: np.ndarray, source: int, everywhere: bool
+) -> None:
+    """The first step at which a spike could reach each node, T if none can; 0 if w0 drives the nodes everywhere.
+
+    Before it, whatever happens at the node depends on no parameter.
+    """
+    first[:] = 0 if everywhere else length
+    first[source] = 0
+    for t in range(0 if everywhere else length):
+        for p in range(len(wiring.source)):
+            arrival = t + hop + shortest[wiring.relation[p]]
+            if first[wiring.source[p]] == t and arrival < length:
+                for e in range(wiring.first[p], wiring.last[p]):
+                    first[wiring.target[e]] = min(first[wiring.target[e]], arrival)
+
+
 @compiled
 def backward(
-    start: int, stop: int, by_feature: np.ndarray, charged: np.ndarray, bits: np.ndarray, wiring: Wiring, hop: int,
-    numbers: Numbers, maps: Maps, slopes: Slopes, weight: np.ndarray, source: np.ndarray, row: np.ndarray,
-    gradients: Gradients,
+    start: int, stop: int, by_feature: np.ndarray, charged: np.ndarray, bits: np.ndarray,
+    wiring: Wiring, hop: int, numbers: Numbers, maps: Maps, slopes: Slopes, weight: np.ndarray, source: np.ndarray,
+    row: np.ndarray, gradients: Gradients,
 ) -> None:  # fmt: skip
     """Samples start .. stop: ``gradients`` of by_feature [B, N, D] = dL/dh; the others as the forward took and left them.
 
@@ -264,22 +293,26 @@ def backward(
     levels = maps.masks.shape[2]
     slots = min(levels + hop, length)  # of the steps whose gradient is not complete yet
     s = _scratch(nodes, width, slots, length if slopes.traced else 0, levels, bits.shape[3], by_feature)
+    first = np.empty(nodes, np.int64)
     none = maps.omega[:0].reshape((0, width))
     for b in range(start, stop):
         q = row[b]
         omega = maps.omega[q] if len(maps.omega) else none
         gomega = gradients.omega[b] if len(maps.omega) else none
+        _mark_first(first, length, wiring, hop, slopes.shortest[q], source[b], len(maps.offset) > 0)
         if slopes.traced:
-            _fill_trace(s.trace, bits[b], numbers.a, slopes)
+            _fill_trace(s.trace, first, bits[b], numbers.a, slopes)
         s.gu[:] = 0
         s.gi[:] = 0
         for t in range(length - 1, 0, -1):
-            _neurons(s, t, charged[b, t], by_feature[b], weight, numbers, maps.decoding[t])
+            _neurons(s, t, first, charged[b, t], by_feature[b], weight, numbers, maps.decoding[t])
             add_row(gradients.code[b], s.gu[source[b]])
+            clear_reached(s.received, s.reached)
             if t >= hop:
-                _pairs(s, t - hop, wiring, bits[b], maps.masks[q], omega, slopes.steps[q], slopes, gradients.delay[b], gomega)
-            else:
-                s.reached[:] = False
+                _pairs(
+                    s, t - hop, first, wiring, bits[b], maps.masks[q], omega, slopes.steps[q], slopes, gradients.delay[b],
+                    gomega,
+                )  # fmt: skip
             _outer(s, bits[b, t - 1], gradients.weight_t[b], gradients.offset[b])
         x = source[b]  # at t = 0, nobody else has any input
         _adjoint_row(
@@ -287,4 +320,6 @@ def backward(
             numbers.a, numbers.gain, numbers.threshold, maps.decoding[0],
         )  # fmt: skip
         add_row(gradients.code[b], s.gu[x])
-        s.by_spike[:] = 0
+        for v in range(nodes):
+            if first[v] < length:
+                s.by_spike[v] = 0

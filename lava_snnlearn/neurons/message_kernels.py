@@ -3,9 +3,11 @@
 A sample (one query) runs through all time steps before the next one starts, so that of a small graph everything but the kept
 membranes stays in the cache, and the bits of a result depend neither on the batch nor on the number of threads.
 
-Spikes are bits: ``bits`` [T, N, words] holds the D neurons of a node in ceil(D / 64) words. With ``masks`` [L, words], whose row d
-holds the neurons of a relation that have the delay d, the message of a pair is the OR over d of bits[t - hop - d] & masks[d]: a
-few instructions for all D neurons, and a pair without spikes is passed over at once.
+Spikes are bits: ``bits`` [T, N, words] holds the D neurons of a node in ceil(D / 64) words. With ``masks`` [L, words], in whose
+row d the neurons of a relation that have the delay d are set, the message of a pair is the OR over d of bits[t - hop - d] &
+masks[d]: a few instructions for all D neurons, and a pair without spikes is passed over at once.
+
+Without w0, a node that nothing has reached is at rest: it is left out, and its memory is never touched.
 
 The backward is in :mod:`lava_snnlearn.neurons.message_adjoint`.
 """
@@ -47,7 +49,8 @@ class Numbers(NamedTuple):
 
 class Maps(NamedTuple):
     """code [Q, D]; masks int64 [Q, R, L, words]; omega [Q, R, D], empty if all are 1; weight_t: W transposed, [Din, D], the D
-    rows of the aggregate last, those of a self connection before them; offset: w0 [D]; decoding [T].
+    rows of the aggregate last, those of a self connection before them; offset: w0 [D], empty if
+    there is none; decoding [T].
     """
 
     code: np.ndarray
@@ -136,6 +139,15 @@ def send_message(received: np.ndarray, reached: np.ndarray, targets: np.ndarray,
 
 
 @inlined
+def clear_reached(received: np.ndarray, reached: np.ndarray) -> None:
+    """Set the rows of A that anything reached to 0."""
+    for v in range(len(reached)):
+        if reached[v]:
+            received[v] = 0
+            reached[v] = False
+
+
+@inlined
 def mark_recent(recent: np.ndarray, bits: np.ndarray, newest: int, levels: int) -> None:
     """Which nodes have fired in the steps that messages can come from."""
     first = max(0, newest - levels + 1)
@@ -153,8 +165,7 @@ def _aggregate(
     omega: np.ndarray, recent: np.ndarray, message: np.ndarray, values: np.ndarray,
 ) -> None:  # fmt: skip
     """A [N, D] at the step ``newest`` + hop, and the nodes that anything reached."""
-    received[:] = 0
-    reached[:] = False
+    clear_reached(received, reached)
     if newest < 0:
         return
     mark_recent(recent, bits, newest, masks.shape[1])
@@ -177,7 +188,9 @@ def _drive(
 ) -> None:
     """x = W [s[t-1]; A] + w0 of one node."""
     width = len(x)
-    x[:] = offset
+    x[:] = 0
+    if len(offset):
+        x[:] = offset
     own = len(weight_t) - width
     if reached:
         for j in range(width):
@@ -229,24 +242,30 @@ def forward(
     """Samples start .. stop of the batch.
 
     ``charged`` [B, T, N, D] (or empty: it is not kept) receives u before the reset, ``bits`` int64 [B, T, N, words] the spikes,
-    ``features`` [B, N, D] h, ``counts`` int64 [B] the number of spikes; the last two start at 0. ``source``, ``row`` [B]: node
-    and row of ``maps`` of each sample.
+    ``features`` [B, N, D] h, ``counts`` int64 [B] the number of spikes; all start at 0. ``source``, ``row`` [B]: node and row
+    of ``maps`` of each sample.
     """
     nodes, width = features.shape[1:]
-    current, membrane, received = np.empty((3, nodes, width), features.dtype)
-    reached, recent = np.empty((2, nodes), np.bool_)
+    current, membrane, received = np.zeros((3, nodes, width), features.dtype)
+    reached, recent, resting = np.zeros((3, nodes), np.bool_)
     values, x = np.empty((2, width), features.dtype)
     message = np.empty(bits.shape[3], np.int64)
     none = maps.omega[:0].reshape((0, width))
     for b in range(start, stop):
         q = row[b]
         omega = maps.omega[q] if len(maps.omega) else none
+        resting[:] = len(maps.offset) == 0
+        resting[source[b]] = False
         current[:] = 0
         membrane[:] = 0
         for t in range(len(maps.decoding)):
             if t:
                 _aggregate(received, reached, wiring, bits[b], t - hop, maps.masks[q], omega, recent, message, values)
             for v in range(nodes):
+                if resting[v]:
+                    if t == 0 or not reached[v]:
+                        continue
+                    resting[v] = False
                 u = charged[b, t, v] if len(charged) else x
                 if t:
                     _drive(x, received[v], reached[v], bits[b, t - 1, v], maps.weight_t, maps.offset)

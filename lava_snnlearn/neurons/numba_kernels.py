@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from lava_snnlearn.neurons.compiling import ERROR_MODEL, compiled, inlined
 from lava_snnlearn.neurons.surrogate import FUSED, Sigmoid, Triangle
+from lava_snnlearn.neurons.threads import in_threads
 
 if TYPE_CHECKING:
     from lava_snnlearn.neurons.inputs import Dynamics
@@ -288,16 +288,8 @@ def _rate(
 def _run(kernel: compiled, steps: int, neurons: int, *arguments: Any) -> None:
     """Run ``kernel`` on all neurons, in as many threads as torch uses (in this one, if it is small or torch has one)."""
     blocks = -(-neurons // _BLOCK)
-    workers = min(torch.get_num_threads(), blocks, steps * neurons // _WORTH_A_THREAD)
-    if workers <= 1:
-        kernel(0, neurons, *arguments)
-        return
-    edges = [min(neurons, blocks * i // workers * _BLOCK) for i in range(workers + 1)]
-    with ThreadPoolExecutor(workers - 1) as pool:
-        others = [pool.submit(kernel, *edges[i : i + 2], *arguments) for i in range(1, workers)]
-        kernel(*edges[:2], *arguments)
-        for other in others:
-            other.result()
+    workers = max(1, min(torch.get_num_threads(), blocks, steps * neurons // _WORTH_A_THREAD))
+    in_threads(kernel, [min(neurons, blocks * i // workers * _BLOCK) for i in range(workers + 1)], *arguments)
 
 
 def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:

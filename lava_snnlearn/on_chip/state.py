@@ -106,13 +106,9 @@ class ChipState:
         Raises:
             FileFormatError: the file is missing, truncated, foreign, or its content is not a valid state.
         """
-        from lava_snnlearn.files import FileFormatError, read_tree
+        from lava_snnlearn.files import read_object
 
-        tree = read_tree(path, content=cls.__name__)
-        try:
-            return cls.from_dict(tree)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise FileFormatError(f"{path} does not hold a valid {cls.__name__}: {error}") from error
+        return read_object(path, cls.__name__, cls.from_dict)
 
 
 def check_number(what: str, values: Sequence[Any], names: Sequence[str]) -> None:

@@ -39,8 +39,12 @@ def head_queries(data: KnowledgeGraph, triples: NDArray[np.int64]) -> Queries:
 
 def both_queries(data: KnowledgeGraph, triples: NDArray[np.int64]) -> Queries:
     """The tail queries of triples [B, 3], then their head queries, [2 B]."""
-    pairs = zip(tail_queries(triples), head_queries(data, triples), strict=True)
-    return Queries(*(np.concatenate(pair) for pair in pairs))
+    return joined(tail_queries(triples), head_queries(data, triples))
+
+
+def joined(first: Queries, second: Queries) -> Queries:
+    """The queries of both, one behind the other."""
+    return Queries(*(np.concatenate(pair) for pair in zip(first, second, strict=True)))
 
 
 class KnownAnswers:
@@ -62,8 +66,7 @@ class KnownAnswers:
         asked = both_queries(data, triples)
         if data.homogeneous:
             nodes = np.arange(len(data.entities))
-            itself = Queries(nodes, np.zeros_like(nodes), nodes)
-            asked = Queries(*(np.concatenate(pair) for pair in zip(asked, itself, strict=True)))
+            asked = joined(asked, Queries(nodes, np.zeros_like(nodes), nodes))
         self.entities = len(data.entities)
         self.query_relations = data.query_relations
         keys = np.unique(triple_keys(asked.source, asked.query, asked.answer, self.entities))  # by query, then answer

@@ -93,8 +93,7 @@ def edge_importance(raster: Raster, graph: Graph) -> NDArray[np.float64]:
     if raster.gradient is None:
         raise ValueError("edge importance needs the gradient of the score; trace the query with GraphReasoner.trace_back")
     spikes, delays, gradient = np.asarray(raster.spikes), np.asarray(raster.delays), np.asarray(raster.gradient)
-    pair_source, pair_relation = graph.pair_source, graph.pair_relation
-    pair = np.repeat(np.arange(len(pair_source)), np.diff(graph.pair_first))
+    pair_source, pair_relation, pair = graph.pair_source, graph.pair_relation, graph.edge_pair
     target = np.asarray(graph.target)
     neuron = np.arange(delays.shape[1])
     total = np.zeros(graph.edges)

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lava_snnlearn.checks import at_least, instance_of, known_name
+from lava_snnlearn.checks import at_least, known_name
 from lava_snnlearn.fixed_point.reasoner import MAPPINGS
-from lava_snnlearn.graphs.graph import Graph
+from lava_snnlearn.graphs.graph import Graph, check_graph
 
 ADD_PJ = 0.9
 """32-bit floating-point addition, 45 nm."""
@@ -89,7 +89,7 @@ def estimate_energy(
     Raises:
         ValueError: shapes that do not fit; numbers below 1. UnknownNameError: another mapping. TypeError: no Graph.
     """
-    instance_of("graph", graph, Graph, "it must be a lava_snnlearn.graphs.Graph")
+    check_graph(graph)
     known_name("mapping", mapping, MAPPINGS)
     width, steps = at_least(1, "width", width), at_least(1, "steps", steps)
     counts = np.asarray(spike_counts)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lava_snnlearn.checks import at_least, known_name
 from lava_snnlearn.fixed_point.reasoner import FixedReasoner
-from lava_snnlearn.reasoning.evaluation import check_model, evaluate
+from lava_snnlearn.reasoning.evaluation import evaluate
 from lava_snnlearn.reasoning.pipeline import Settings, asked_graph, told
 from lava_snnlearn.reasoning.proof import Proof, prove, spread_queries
 
@@ -35,8 +35,7 @@ def verify_file(
     for backend in [] if against is None else against.split(","):
         known_name("backend of a reasoner", backend, ("lava",))
     reasoner = FixedReasoner.load(file)
-    graph = asked_graph(_data_of(file, data))
-    check_model(reasoner, graph, "test")
+    graph = asked_graph(_data_of(file, data, reasoner))
     count = VERIFIED if samples is None else at_least(1, "--samples", samples)
     return prove(reasoner, graph.graph(), spread_queries(graph, graph.test, count), time_limit=time_limit)
 
@@ -49,8 +48,7 @@ def emulate_file(file: Path, data: str | None, samples: int | None, **others: An
     """
     _refuse(others)
     reasoner = FixedReasoner.load(file)
-    found = _data_of(file, data)
-    asked_graph(found)
+    found = _data_of(file, data, reasoner)
     count = None if samples is None else at_least(1, "--samples", samples)
     answered = evaluate(reasoner, found, limit=count)
     speed = answered.queries / answered.seconds
@@ -61,19 +59,28 @@ def _refuse(others: dict[str, Any]) -> None:
     wrong = [f"--{name}" for name, value in others.items() if value is not None]
     if wrong:
         raise ValueError(
-            f"{', '.join(wrong)}: of networks that classify samples, but this file holds a reasoner, which answers queries on a "
-            "graph; leave it out, and name another graph by --data"
+            f"{', '.join(wrong)}: for networks that classify samples, but this file holds a reasoner, which answers queries on "
+            "a graph; leave it out, and name another graph by --data"
         )
 
 
-def _data_of(file: Path, data: str | None) -> KnowledgeGraph | InductiveTask:
+def _data_of(file: Path, data: str | None, reasoner: FixedReasoner) -> KnowledgeGraph | InductiveTask:
     """The named data, or those of the run that the file belongs to."""
-    if data is not None:
-        return Settings(data).load()
+    found = Settings(_of_run(file) if data is None else data).load()
+    graph = asked_graph(found)
+    if (graph.query_relations, graph.homogeneous) != (reasoner.relations, reasoner.homogeneous):
+        raise ValueError(
+            f"{file} was trained for {reasoner.relations} relations, inverse ones included, and {graph.name} has "
+            f"{graph.query_relations}; name the graph that it was trained on, or one with the same relations, by --data"
+        )
+    return found
+
+
+def _of_run(file: Path) -> str:
     summary = file.parent / "summary.json"
     if not summary.is_file():
         raise ValueError(f"{summary} is not there to say which graph {file} reasons on; name it with --data, e.g. --data umls")
     try:
-        return Settings(str(json.loads(summary.read_text(encoding="utf-8"))["settings"]["data"])).load()
-    except (json.JSONDecodeError, LookupError, TypeError) as error:
+        return str(json.loads(summary.read_text(encoding="utf-8"))["settings"]["data"])
+    except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{summary} does not say which graph the run used ({error!r}); name it with --data") from error

@@ -82,7 +82,7 @@ def state_tree(
     """All that a run needs to go on as if it had not been interrupted."""
     return {
         "config": dict(config),
-        "progress": vars(state) | {"rows": [dataclasses.asdict(row) for row in state.rows]},
+        "progress": vars(state) | {"rows": [_row_tree(row) for row in state.rows]},
         "model": checkpoints.to_tree(model.state_dict()),
         "optimiser": checkpoints.optimiser_state(optimiser),
         "generators": checkpoints.generator_states(device),
@@ -99,7 +99,7 @@ def restore_state(
     """
     try:
         progress = dict(tree["progress"])
-        state = TrainingState(**(progress | {"rows": [ReasoningEpoch(**row) for row in progress["rows"]]}))
+        state = TrainingState(**(progress | {"rows": [_row_of(row) for row in progress["rows"]]}))
         checkpoints.load_weights(model, tree["model"], where)
         checkpoints.load_optimiser(optimiser, tree["optimiser"], where)
         checkpoints.restore_generators(tree["generators"], device)
@@ -108,3 +108,12 @@ def restore_state(
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise FileFormatError(f"{where} is not a valid checkpoint of a graph reasoner: {error}") from error
     return state
+
+
+def _row_tree(row: ReasoningEpoch) -> dict[str, Any]:
+    """The measures as a list: a file does not keep the order of a dict, and the decisive one is the first."""
+    return vars(row) | {"valid": [{"name": name, "value": value} for name, value in row.valid.items()]}
+
+
+def _row_of(tree: Mapping[str, Any]) -> ReasoningEpoch:
+    return ReasoningEpoch(**(dict(tree) | {"valid": {measure["name"]: measure["value"] for measure in tree["valid"]}}))

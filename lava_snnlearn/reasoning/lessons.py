@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_snnlearn.data.knowledge_graph import SPLITS, KnowledgeGraph
+from lava_snnlearn.data.knowledge_graph import KnowledgeGraph
 from lava_snnlearn.graphs import Graph
 from lava_snnlearn.methods.grsnn import GRSNN
-from lava_snnlearn.reasoning.answers import FOR_TRAINING, KnownAnswers
+from lava_snnlearn.reasoning.answers import ALL_SPLITS, FOR_TRAINING, KnownAnswers
 from lava_snnlearn.reasoning.sampling import EdgeRemoval, batch_queries, strict_negatives, with_negatives
 
 
@@ -74,9 +74,9 @@ class Lessons:
             yield Lesson(self._edges.without(self._removal(batch)), asked.source, asked.query, candidates)
 
     def digest(self) -> str:
-        """SHA-256 of facts and triples: a resumed run must have the same."""
+        """SHA-256 of facts and triples: a resumed run must have the same (validation filters out those of the test)."""
         found = hashlib.sha256()
-        for split in ("facts", *SPLITS[:2]):
+        for split in ALL_SPLITS:
             triples = getattr(self.graph, split)
             found.update(f"{split} {triples.shape}".encode())
             found.update(np.ascontiguousarray(triples).data)

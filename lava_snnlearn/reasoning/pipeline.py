@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -158,13 +159,13 @@ def run(
     trainer = ReasoningTrainer(model, settings.method(), data, run_dir=folder, **settings.training)
     stages.done("load", f"{settings.method()}\n{model.extra_repr()}\n{described(data)}")
     history = trainer.resume() if resume else trainer.fit(overwrite=overwrite)
-    asking = {"limit": settings.test_triples, "seed": settings.seed}
-    real = evaluate(model, data, **asking)
+    ask = partial(evaluate, data=data, limit=settings.test_triples, seed=settings.seed)
+    real = ask(model)
     stages.done("train", f"trained {settings.epochs} epochs: test {told(real)} (float)")
     reasoner = quantize(model, weight_bits=settings.weight_bits, calibration=_typical(graph, settings.seed))
     reasoner.save(folder / REASONER)
     stages.done("quantize", f"quantized to {settings.weight_bits} bits: {folder / REASONER}")
-    fixed = evaluate(reasoner, data, **asking)
+    fixed = ask(reasoner)
     stages.done("emulate", f"emulated: test {told(fixed)} (fixed point)")
     proof = prove(reasoner, graph.graph(), spread_queries(graph, real.triples, settings.verify_samples))
     stages.done("verify", str(proof))

@@ -12,15 +12,14 @@ from lava_snnlearn.checks import at_least, known_name, within
 from lava_snnlearn.data.knowledge_graph import KnowledgeGraph, triple_keys
 from lava_snnlearn.graphs import Graph
 from lava_snnlearn.methods.grsnn import REMOVALS
-from lava_snnlearn.reasoning.answers import KnownAnswers, Queries, both_queries, head_queries, spread, tail_queries
+from lava_snnlearn.reasoning.answers import KnownAnswers, Queries, both_queries, head_queries, joined, spread, tail_queries
 
 
 def batch_queries(data: KnowledgeGraph, triples: NDArray[np.int64]) -> Queries:
     """The queries of a training batch, triples int64 [B, 3]: the first half asks for tails, the second (odd B: the smaller one)
     for heads, as (t, inverse of r, ?)."""
     half = (len(triples) + 1) // 2
-    pairs = zip(tail_queries(triples[:half]), head_queries(data, triples[half:]), strict=True)
-    return Queries(*(np.concatenate(pair) for pair in pairs))
+    return joined(tail_queries(triples[:half]), head_queries(data, triples[half:]))
 
 
 def strict_negatives(

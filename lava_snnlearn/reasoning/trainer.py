@@ -253,7 +253,6 @@ class ReasoningTrainer:
 
 
 def _line(row: ReasoningEpoch) -> str:
-    valid = "".join(
-        f"  valid {name} {value:.4f}" for name, value in row.valid.items() if name in ("mrr", "hits@10", "auroc", "ap")
-    )
-    return f"epoch {row.epoch:3d}  loss {row.loss:.4f}{valid}  spike rate {row.spike_rate:.3f}  {row.seconds:.1f} s"
+    told = [f"{name} {value:.4f}" for name, value in row.valid.items() if name in ("mrr", "hits@10", "auroc", "ap")]
+    valid = f"  valid {'  '.join(told)}" if told else ""
+    return f"epoch {row.epoch:3d}  loss {row.loss:.4f}{valid}  rate {row.spike_rate:.3f}  {row.seconds:.1f} s"

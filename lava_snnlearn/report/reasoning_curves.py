@@ -77,7 +77,7 @@ def delay_figure(
     """
     both = means.size > 1
     figure = Figure(figsize=(10 if both else 5, 4 if both else 3.2), layout="constrained")
-    grid = np.atleast_1d(figure.subplots(1, 2 if both else 1, width_ratios=[1, 1.3] if both else None))
+    grid = figure.subplots(1, 2 if both else 1, width_ratios=[1, 1.3] if both else None, squeeze=False)[0]
     lengths = np.arange(len(after))
     for shift, counts, name, colour in ((-0.2, before, "before training", _MUTED), (0.2, after, "learned", _FLOAT)):
         grid[0].bar(lengths + shift, counts / max(1, counts.sum()), 0.4, color=colour, label=name)

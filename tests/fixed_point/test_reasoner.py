@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
+import lava_snnlearn as snn
 from lava_snnlearn.checks import LimitError, UnknownNameError
 from lava_snnlearn.files import FileFormatError, write_tree
 from lava_snnlearn.fixed_point.reasoner import FixedReasoner
@@ -264,3 +265,9 @@ def test_other_files_are_refused(tmp_path):
 def test_changes_are_checked_again():
     with pytest.raises(LimitError, match="vth"):
         replace(reasoner(), vth=-1)
+
+
+@pytest.mark.parametrize("name", ["emulate", "verify"])
+def test_functions_of_networks_send_reasoners_to_their_own(name):
+    with pytest.raises(TypeError, match=f"{name} takes a FixedNetwork, got FixedReasoner; .* verify_reasoner"):
+        getattr(snn, name)(reasoner(), [[0.0]])

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from lava_snnlearn.checks import LimitError, UnknownNameError
 from lava_snnlearn.fixed_point.reasoner_costs import ReasonerShape, partition, reasoner_costs
 from lava_snnlearn.graphs import Graph
+from lava_snnlearn.testing.graphs import random_graph
 
 PROOF = settings(deadline=None, derandomize=True, max_examples=25)
 
 
-def random_graph(seed, nodes=40, edges=150, relations=3):
-    rng = np.random.default_rng(seed)
-    return Graph(nodes, relations, *(rng.integers(top, size=edges) for top in (nodes, relations, nodes)))
+def graph_of(seed, nodes=40, edges=150, relations=3):
+    return random_graph(seed, nodes, relations, edges)
 
 
 TRIANGLE = Graph(3, 2, [0, 0, 1, 2], [0, 1, 0, 0], [1, 1, 2, 1])
@@ -42,7 +42,7 @@ def test_the_staged_mapping_by_hand():
 
 def test_umls_numbers_of_the_specification():
     # 10432 edges, 135 nodes, D = 16: 2.7 M synapses, or 0.17 M and 0.03 M.
-    graph = random_graph(0, 135, 10432, 92)
+    graph = graph_of(0, 135, 10432, 92)
     assert reasoner_costs(ReasonerShape("exact", 16), graph).synapses == 10432 * 256
     staged = reasoner_costs(ReasonerShape("staged", 16), graph)
     assert (staged.delayed, staged.blocks) == (166_912, 34_560)
@@ -70,7 +70,7 @@ def brute_force(shape, graph, nodes):
     offset=st.booleans(),
 )
 def test_a_partition_fits_its_cores(order, seed, mapping, width, own, offset):
-    graph, shape = random_graph(seed), ReasonerShape(mapping, width, 3, own, offset)
+    graph, shape = graph_of(seed), ReasonerShape(mapping, width, 3, own, offset)
     found = partition(shape, graph, order=order)
     assert set(found.core.tolist()) == set(range(found.cores))
     for core in range(found.cores):
@@ -109,7 +109,7 @@ def test_a_node_that_no_core_holds_is_refused_with_numbers():
 
 
 def test_what_lava_cannot_build_is_refused_with_numbers():
-    graph = random_graph(0, 50, 40_000)
+    graph = graph_of(0, 50, 40_000)
     reasoner_costs(ReasonerShape("staged", 32), graph).check_lava()
     with pytest.raises(LimitError, match=r"50 nodes and 40000 edges with width 32 has a connection of 40960000 synapses"):
         reasoner_costs(ReasonerShape("exact", 32), graph).check_lava()

@@ -12,6 +12,7 @@ from lava_snnlearn.fixed_point.reasoner_emulator import emulate_reasoner, pair_s
 from lava_snnlearn.fixed_point.reasoner_head import FixedHead
 from lava_snnlearn.fixed_point.reasoner_kernels import advance
 from lava_snnlearn.graphs import Graph
+from lava_snnlearn.testing.graphs import random_graph
 
 PROOF = settings(deadline=None, derandomize=True, max_examples=60)
 TOP = 8_388_607
@@ -133,8 +134,8 @@ def random_reasoner(rng, mapping, *, relations=3, width=3, plus=False, shared=Fa
     return FixedReasoner(**(fields | changes))
 
 
-def random_graph(rng, nodes=5, relations=3, edges=14):
-    return Graph(nodes, relations, *(rng.integers(top, size=edges) for top in (nodes, relations, nodes)))
+def graph_of(rng, nodes=5, relations=3, edges=14):
+    return random_graph(rng, nodes, relations, edges)
 
 
 def edge_list(graph):
@@ -148,7 +149,7 @@ def edge_list(graph):
 @settings(PROOF, max_examples=15)
 def test_emulator_equals_plain_integers(mapping, plus, shared, seed):
     rng = np.random.default_rng(seed)
-    fixed, graph = random_reasoner(rng, mapping, plus=plus, shared=shared), random_graph(rng)
+    fixed, graph = random_reasoner(rng, mapping, plus=plus, shared=shared), graph_of(rng)
     source, query = rng.integers(5, size=4), rng.integers(3, size=4)
     trace = emulate_reasoner(fixed, graph, source, query, record="all")
     wraps = clips = 0
@@ -231,7 +232,7 @@ def test_neurons_of_the_kernel_are_lif_step(du, dv, vth):
 @pytest.mark.parametrize("mapping", ["exact", "staged"])
 def test_results_do_not_depend_on_threads_batch_or_record(mapping, monkeypatch):
     rng = np.random.default_rng(1)
-    fixed, graph = random_reasoner(rng, mapping, plus=True), random_graph(rng)
+    fixed, graph = random_reasoner(rng, mapping, plus=True), graph_of(rng)
     source, query = rng.integers(5, size=23), rng.integers(3, size=23)
     whole = emulate_reasoner(fixed, graph, source, query, record="all", threads=1)
     monkeypatch.setattr("lava_snnlearn.fixed_point.reasoner_emulator.CACHED_NEURONS", 4 * 15)
@@ -247,7 +248,7 @@ def test_results_do_not_depend_on_threads_batch_or_record(mapping, monkeypatch):
 
 def test_aggregates_are_the_graded_spikes_of_the_second_stage():
     rng = np.random.default_rng(2)
-    fixed, graph = random_reasoner(rng, "staged"), random_graph(rng)
+    fixed, graph = random_reasoner(rng, "staged"), graph_of(rng)
     trace = emulate_reasoner(fixed, graph, [0, 3], [1, 2], record="spikes")
     for b, query in enumerate((1, 2)):
         delays, spikes = fixed.delay_table(query), trace.spikes[:, b]
@@ -262,7 +263,7 @@ def test_aggregates_are_the_graded_spikes_of_the_second_stage():
 def test_pair_scores_add_both_directions():
     rng = np.random.default_rng(3)
     fixed = random_reasoner(rng, "exact", relations=1, homogeneous=True)
-    graph = random_graph(rng, nodes=6, relations=1)
+    graph = graph_of(rng, nodes=6, relations=1)
     first, second = rng.integers(6, size=9), rng.integers(6, size=9)
     forth = emulate_reasoner(fixed, graph, first, np.zeros(9, int)).features
     back = emulate_reasoner(fixed, graph, second, np.zeros(9, int)).features
@@ -272,12 +273,12 @@ def test_pair_scores_add_both_directions():
     one = emulate_reasoner(fixed, graph, first, np.zeros(9, int))
     assert one.scores[2, 4] == score(fixed, (2 * forth[2, 4]).tolist(), 0)
     with pytest.raises(ValueError, match="homogeneous"):
-        pair_scores(random_reasoner(rng, "exact"), random_graph(rng), [0], [1])
+        pair_scores(random_reasoner(rng, "exact"), graph_of(rng), [0], [1])
 
 
 def test_refusals():
     rng = np.random.default_rng(4)
-    fixed, graph = random_reasoner(rng, "exact"), random_graph(rng)
+    fixed, graph = random_reasoner(rng, "exact"), graph_of(rng)
     with pytest.raises(LimitError, match="source is 5"):
         emulate_reasoner(fixed, graph, [5], [0])
     with pytest.raises(LimitError, match="query is 3"):
@@ -289,7 +290,7 @@ def test_refusals():
     with pytest.raises(ValueError, match="one of each"):
         emulate_reasoner(fixed, graph, [0, 1], [0])
     with pytest.raises(ValueError, match="the graph has 4 relations, the reasoner 3"):
-        emulate_reasoner(fixed, random_graph(rng, relations=4), [0], [0])
+        emulate_reasoner(fixed, graph_of(rng, relations=4), [0], [0])
     with pytest.raises(UnknownNameError, match="record"):
         emulate_reasoner(fixed, graph, [0], [0], record="spike")
     with pytest.raises(TypeError, match="quantize a GraphReasoner"):

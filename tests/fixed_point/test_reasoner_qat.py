@@ -9,6 +9,7 @@ from lava_snnlearn.fixed_point.reasoner_emulator import emulate_reasoner, pair_s
 from lava_snnlearn.fixed_point.reasoner_qat import prepare_reasoner_qat
 from lava_snnlearn.graphs import Graph
 from lava_snnlearn.networks.graph_reasoner import GraphReasoner
+from lava_snnlearn.testing.graphs import random_graph
 
 R, D, N = 4, 6, 20
 CASES = pytest.mark.parametrize("variant, hop", [("base", 1), ("base", 2), ("plus", 1), ("plus", 2)])
@@ -21,7 +22,7 @@ def model_of(variant="base", hop=1, seed=0, **options):
 
 def batch_of(seed=0, size=12):
     rng = np.random.default_rng(seed)
-    graph = Graph(N, R, *(rng.integers(top, size=80) for top in (N, R, N)))
+    graph = random_graph(rng, N, R, 80)
     return graph, torch.from_numpy(rng.integers(N, size=size)), torch.from_numpy(rng.integers(R, size=size))
 
 

@@ -8,8 +8,8 @@ from lava_snnlearn import quantize
 from lava_snnlearn.checks import LimitError
 from lava_snnlearn.fixed_point.reasoner import FixedReasoner
 from lava_snnlearn.fixed_point.reasoner_emulator import emulate_reasoner, pair_scores
-from lava_snnlearn.graphs import Graph
 from lava_snnlearn.networks.graph_reasoner import GraphReasoner
+from lava_snnlearn.testing.graphs import random_graph
 
 R, D = 5, 6
 KAPPA = np.e / 4
@@ -21,8 +21,7 @@ def model_of(seed=0, **options):
 
 
 def graph_of(nodes=20, edges=80, relations=R, seed=0):
-    rng = np.random.default_rng(seed)
-    return Graph(nodes, relations, *(rng.integers(top, size=edges) for top in (nodes, relations, nodes)))
+    return random_graph(seed, nodes, relations, edges)
 
 
 def queries_of(count=24, nodes=20, seed=1):

@@ -11,6 +11,8 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 
 from lava_snnlearn.checks import LimitError, UnknownNameError
+from lava_snnlearn.fixed_point import arithmetic
+from lava_snnlearn.fixed_point.arithmetic import soft_reset_step
 from lava_snnlearn.graphs import Graph, shortest_paths
 from lava_snnlearn.graphs.shortest_paths import ENGINES, FAN_IN_MAX, NEURONS_MAX
 from lava_snnlearn.lava_backend import run_config, run_guarded
@@ -142,6 +144,20 @@ def test_a_large_sparse_graph():
     edges, lengths = rng.integers(0, count, (60_000, 2)), rng.integers(1, 100, 60_000)
     found = shortest_paths(edges, lengths, 0, nodes=count)
     np.testing.assert_array_equal(found.distances, expected(count, edges, lengths, 0))
+
+
+def test_a_long_road_takes_time_for_its_spikes_alone(monkeypatch):
+    """Not for all nodes in every step, which would be 4 million membranes here."""
+    stepped = []
+
+    def counted(membrane, *arguments, **options):
+        stepped.append(len(membrane))
+        return soft_reset_step(membrane, *arguments, **options)
+
+    monkeypatch.setattr(arithmetic, "soft_reset_step", counted)
+    road = np.stack([np.arange(2000), np.arange(1, 2001)], axis=1)
+    np.testing.assert_array_equal(shortest_paths(road, 1, 0).distances, np.arange(2001))
+    assert sum(stepped) == 2001
 
 
 @pytest.mark.parametrize(

@@ -13,15 +13,16 @@ from lava_snnlearn.fixed_point.reasoner_emulator import emulate_reasoner
 from lava_snnlearn.fixed_point.reasoner_head import FixedHead
 from lava_snnlearn.graphs import Graph
 from lava_snnlearn.lava_backend import reasoner as module
+from lava_snnlearn.lava_backend.graph import run_lava
 from lava_snnlearn.lava_backend.reasoner import run_float_reasoner, run_lava_reasoner, verify_reasoner
 from lava_snnlearn.networks.graph_reasoner import GraphReasoner
+from lava_snnlearn.testing.graphs import random_graph
 
 STEPS = 12
 
 
-def toy_graph(seed=0, nodes=6, relations=3, edges=20):
-    rng = np.random.default_rng(seed)
-    return Graph(nodes, relations, *(rng.integers(0, count, edges) for count in (nodes, relations, nodes)))
+def toy_graph(seed=0, relations=3):
+    return random_graph(seed, 6, relations, 20)
 
 
 def toy_model(seed=0, width=4, **options):
@@ -204,7 +205,7 @@ def test_refusals():
         run_float_reasoner(model, graph, [0], [0], mapping="exakt")
     with pytest.raises(ValueError, match="event-driven"):
         run_float_reasoner(toy_model(variant="plus_full"), graph, [0], [0])
-    with pytest.raises(ValueError, match="2 relations, the model 3"):
+    with pytest.raises(ValueError, match="2 relations, the reasoner 3"):
         run_float_reasoner(model, toy_graph(relations=2), [0], [0])
     with pytest.raises(TypeError, match="GraphReasoner"):
         run_float_reasoner(fixed, graph, [0], [0])
@@ -218,3 +219,8 @@ def test_refusals():
         run_lava_reasoner(fixed, graph, [0, 1], [0])
     with pytest.raises(ValueError, match="expected integers"):
         run_lava_reasoner(fixed, graph, [0.5], [0])
+
+
+def test_networks_are_another_matter():
+    with pytest.raises(TypeError, match=r"run_lava takes a FixedNetwork, got FixedReasoner; .* run_lava_reasoner"):
+        run_lava(integers("exact"), [[0.0]])

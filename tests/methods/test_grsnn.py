@@ -15,6 +15,7 @@ from lava_snnlearn.data.knowledge import GRAPHS
 from lava_snnlearn.graphs import Graph
 from lava_snnlearn.methods.grsnn import GRSNN, RECIPES, answers
 from lava_snnlearn.networks.graph_reasoner import GraphReasoner
+from lava_snnlearn.testing.graphs import random_graph
 
 
 def by_hand(scores: list[list[float]], temperature: float | None) -> float:
@@ -62,9 +63,8 @@ def test_large_scores_stay_finite() -> None:
 def small_model(homogeneous: bool = False, **options: Any) -> tuple[GraphReasoner, Graph]:
     """A model in float64, and a graph on which its neurons fire."""
     torch.manual_seed(1)
-    draw = np.random.default_rng(0)
     relations = 1 if homogeneous else 4
-    graph = Graph(9, relations, draw.integers(0, 9, 40), draw.integers(0, relations, 40), draw.integers(0, 9, 40))
+    graph = random_graph(0, 9, relations, 40)
     model = GraphReasoner(relations, width=6, steps=6, homogeneous=homogeneous, **options).double()
     return model, graph
 

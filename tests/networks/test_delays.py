@@ -159,7 +159,8 @@ def test_without_numba_the_products_are_the_same(monkeypatch):
         torch.testing.assert_close(fast, plain, rtol=0, atol=1e-12)
 
 
-def test_bits_do_not_depend_on_threads_or_on_the_length_of_pieces():
+def test_bits_do_not_depend_on_threads_or_on_the_length_of_pieces(pools, monkeypatch):
+    monkeypatch.setattr(delay_kernels, "_WORTH_A_THREAD", 1)
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(70, 90)).astype(np.float32)
     delay = rng.integers(0, 9, (70, 90))
@@ -175,6 +176,7 @@ def test_bits_do_not_depend_on_threads_or_on_the_length_of_pieces():
     for kernel, rest in ((delay_kernels.delayed_back, (weight, offset, source.shape[1])), (delay_kernels.delayed_products, ())):
         arguments = (error, *rest) if rest else (error, source, offset)
         np.testing.assert_array_equal(kernel(*arguments), kernel(*arguments, threads=3))
+    assert pools == [2, 2, 2]
 
 
 # ---- gradients --------------------------------------------------------------------------------------------------------------

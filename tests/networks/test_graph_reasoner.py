@@ -10,14 +10,14 @@ from lava_snnlearn.checks import LimitError, UnknownNameError
 from lava_snnlearn.graphs import Graph
 from lava_snnlearn.networks import GraphReasoner
 from lava_snnlearn.networks.graph_reasoner import DELAYS, VARIANTS
+from lava_snnlearn.testing.graphs import random_graph
 
 N, R, D = 10, 4, 6
 
 
 @pytest.fixture
 def graph():
-    rng = np.random.default_rng(0)
-    return Graph(N, R, *(rng.integers(top, size=50) for top in (N, R, N)))
+    return random_graph(0, N, R, 50)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_initial_delays_cover_the_range():
     torch.manual_seed(0)
     steps = GraphReasoner(50).delay_steps(torch.arange(50))
     share = torch.bincount(steps.flatten(), minlength=5) / steps.numel()
-    assert (share > 0.01).all()
+    assert (share > 0.005).all()
     assert share.argmax() == 2
 
 
@@ -219,6 +219,8 @@ def test_numbers_and_options_are_shown():
         ({"width": 0}, ValueError, "width"),
         ({"steps": 0}, ValueError, "steps"),
         ({"max_delay": 63}, LimitError, r"63.*\[0, 62\]"),
+        ({"width": 10**9}, LimitError, "1000000000.*1024"),
+        ({"steps": 10**12}, LimitError, "1000000000000.*32768"),
         ({"max_delay": -1}, LimitError, "-1"),
         ({"tau": 0.0}, ValueError, "tau"),
         ({"threshold": -2.0}, ValueError, "threshold"),
@@ -245,7 +247,7 @@ def test_bad_options_are_refused(options, error, text):
     "changed, error, text",
     [
         ({"graph": "umls"}, TypeError, "Graph"),
-        ({"graph": Graph(N, 2, [0], [1], [1])}, ValueError, "2 relations, the network 4"),
+        ({"graph": Graph(N, 2, [0], [1], [1])}, ValueError, "2 relations, the reasoner 4"),
         ({"source": [0, N, 1]}, LimitError, "source is 10 at index 1"),
         ({"source": [-1, 0, 1]}, LimitError, "-1"),
         ({"query": [0, 1, R]}, LimitError, "query is 4 at index 2"),

@@ -142,6 +142,25 @@ def test_equals_the_naive_version(case, backend):
         torch.testing.assert_close(found[name], value, rtol=0, atol=1e-12 * float(value.abs().max()), msg=name)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", [{}, {"variant": "plus"}, {"delay_grad": "trace", "hop": 2}], ids=str)
+def test_what_lies_out_of_reach_is_left_out_without_an_error(case, backend):
+    """A line, a branch and a part of its own, without w0: nodes that no spike reaches in time, next to some that one does."""
+    line = [(v, v + 1) for v in range(11)] + [(3, 12), (12, 13), (13, 2), (14, 15), (15, 14), (14, 4)]
+    graph = Graph(16, R, [u for u, _ in line], [v % R for _, v in line], [v for _, v in line])
+    model = reasoner(bias=False, steps=10, scale=8.0, backend=backend, **case)
+    source, query = torch.tensor([0, 6, 14]), torch.tensor([1, 0, 2])
+    expected = naive(model, graph, source, query)
+    run = model.run(graph, source, query, record=True)
+    assert torch.equal(run.spikes, expected.spikes.to(torch.uint8))
+    fired = expected.spikes.any(0).any(-1)
+    assert fired[0, 2]
+    assert not fired[0, 9:12].any()
+    wanted, found = gradients(model, expected.scores), gradients(model, model(graph, source, query))
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-12 * float(value.abs().max()), msg=name)
+
+
 def test_the_cases_spike_and_their_delays_differ():
     """Otherwise the comparison above could not fail."""
     model = reasoner()
@@ -227,16 +246,8 @@ def test_renaming_entities_permutes_the_scores(backend):
     assert float(before.detach().std()) > 1e-3
 
 
-def test_bits_depend_on_neither_threads_nor_batch(monkeypatch):
+def test_bits_depend_on_neither_threads_nor_batch(monkeypatch, pools):
     monkeypatch.setattr(message_fused, "_WORTH_A_THREAD", 1)
-    used = []
-
-    class Counted(message_fused.ThreadPoolExecutor):
-        def __init__(self, workers):
-            used.append(workers + 1)
-            super().__init__(workers)
-
-    monkeypatch.setattr(message_fused, "ThreadPoolExecutor", Counted)
     model, graph = reasoner(dtype=torch.float32, variant="plus", backend="fused"), graph_of()
     source, query = batch()
     results = []
@@ -244,7 +255,8 @@ def test_bits_depend_on_neither_threads_nor_batch(monkeypatch):
         torch.set_num_threads(count)
         results.append([model.run(graph, source, query).features, *gradients(model, model(graph, source, query)).values()])
     torch.set_num_threads(1)
-    assert used == 3 * [2] + 3 * [3] + 3 * [4]  # two forwards and one backward each, at most one thread a sample
+    # Two forwards and one backward each, in this thread and others, at most one a sample.
+    assert pools == 3 * [1] + 3 * [2] + 3 * [3]
     for other in results[1:]:
         assert all(torch.equal(x, y) for x, y in zip(results[0], other, strict=True))
     alone = model.run(graph, source[2:3], query[2:3]).features
@@ -371,7 +383,19 @@ def test_memory_statement_by_hand():
     assert memory_estimate(graph, d, steps=t, batch=b, threads=9, training=False) == (
         8 * b * t * n + b * n * d * 4 + tables + wiring + 3 * b * n * d * 4
     )
+    model = reasoner(hop=2, delay_grad="trace", width=d, steps=t)
+    assert model.memory(graph, b) == memory_estimate(graph, d, steps=t, batch=b, hop=2, delay_grad="trace", dtype=torch.float64)
+    assert model.memory(graph, b, training=False) < model.memory(graph, b)
     per_edge = [memory_estimate((1000, edges), 32, steps=10, batch=8) for edges in (10_000, 20_000)]
     assert per_edge[1] - per_edge[0] == 10_000 * 20  # indices only: no term with D, T or the batch
     with pytest.raises(ValueError, match="batch"):
         memory_estimate(graph, 4, steps=3, batch=0)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_more_than_the_machine_holds_is_refused_with_the_numbers_before_it_is_taken(training):
+    graph = Graph(1_000_000, R, [0, 1], [0, 1], [1, 2])
+    model = reasoner(width=64, steps=100, dtype=torch.float32)
+    many = torch.zeros(1, dtype=torch.int64).expand(100_000)
+    with torch.set_grad_enabled(training), pytest.raises(MemoryError, match=r"100000 queries on 1000000 nodes.* GB.*fewer"):
+        model.run(graph, many, many)

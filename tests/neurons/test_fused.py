@@ -17,7 +17,6 @@ from lava_snnlearn.neurons import (
     backend,
     integrate,
     leaky_sum,
-    numba_kernels,
     run,
 )
 
@@ -311,15 +310,7 @@ def test_extreme_potentials(surrogate, dtype, each_backend):
 
 
 @pytest.mark.parametrize("steps", [None, 64])
-def test_two_threads_give_the_bits_of_one(steps, monkeypatch):
-    pools = []
-
-    class Counted(numba_kernels.ThreadPoolExecutor):
-        def __init__(self, size):
-            pools.append(size)
-            super().__init__(size)
-
-    monkeypatch.setattr(numba_kernels, "ThreadPoolExecutor", Counted)
+def test_two_threads_give_the_bits_of_one(steps, pools):
     current = normal(*([64] if steps is None else []), 3, 3000, dtype=torch.float32, mean=0.3).requires_grad_()
     arriving = normal(64, 3, 3000, dtype=torch.float32, seed=2)
     results, alive = [], threading.active_count()

@@ -23,6 +23,7 @@ from lava_snnlearn.networks.graph_reasoner import GraphReasoner
 from lava_snnlearn.reasoning.carried import Carried, Raster, edge_importance
 from lava_snnlearn.reasoning.explanation import explain
 from lava_snnlearn.reasoning.paths import Path, carried_paths
+from lava_snnlearn.testing.graphs import random_graph
 
 EVERYTHING = 10**6
 NO_TRIPLES = np.zeros((0, 3), np.int64)
@@ -100,7 +101,7 @@ def runs(draw: st.DrawFn) -> tuple[Raster, Graph, int, int]:
     seed = draw(st.integers(0, 2**32 - 1))
     rng = np.random.default_rng(seed)
     nodes, edges, steps = draw(st.integers(2, 4)), draw(st.integers(1, 7)), draw(st.integers(2, 6))
-    graph = Graph(nodes, 2, rng.integers(nodes, size=edges), rng.integers(2, size=edges), rng.integers(nodes, size=edges))
+    graph = random_graph(rng, nodes, 2, edges)
     spikes = (rng.random((steps, nodes, 2)) < draw(st.sampled_from([0.2, 0.5, 0.9]))).astype(np.uint8)
     # few different values, so that ties occur
     gradient = rng.integers(-3, 4, spikes.shape) / 4 if draw(st.booleans()) else None
@@ -235,12 +236,6 @@ def naive_score(
     kernel = rule.decay ** torch.arange(rule.steps, dtype=code.dtype)
     feature = (torch.stack(spikes)[:, target] * kernel[:, None]).sum(0) / kernel.sum()
     return model.head(torch.cat([feature, code]))[0]
-
-
-def random_graph(rng: np.random.Generator, nodes: int, relations: int, edges: int) -> Graph:
-    return Graph(
-        nodes, relations, rng.integers(nodes, size=edges), rng.integers(relations, size=edges), rng.integers(nodes, size=edges)
-    )
 
 
 @pytest.mark.parametrize("hop", [1, 2])

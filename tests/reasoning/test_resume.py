@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 import signal
@@ -118,9 +119,12 @@ def test_broken_off_again_and_again(runs: ModuleType, whole: Any, tmp_path: Path
 
 def test_a_finished_run_is_read_again(runs: ModuleType, whole: Any, tmp_path: Path) -> None:
     runs.make_trainer(tmp_path).fit()
-
+    table = (tmp_path / "metrics.csv").read_bytes()
     run = runs.make_trainer(tmp_path, runs.Stopping(3, left=1, stop=interrupt), seed=99)  # nothing is left to break off
-    assert_same(run, run.resume(), *whole)
+    history = run.resume()
+    assert_same(run, history, *whole)
+    assert [next(iter(row.valid)) for row in history.epochs] == 3 * ["mrr"]  # the decisive one
+    assert (tmp_path / "metrics.csv").read_bytes() == table
 
 
 def test_an_earlier_run_is_not_overwritten_in_silence(runs: ModuleType, whole: Any, tmp_path: Path) -> None:
@@ -153,6 +157,14 @@ def test_other_settings_are_refused(runs: ModuleType, tmp_path: Path, change: di
         return
     with pytest.raises(ValueError, match=message):
         run.resume()
+
+
+def test_another_test_set_is_refused(runs: ModuleType, tmp_path: Path) -> None:
+    """Its triples are filtered out of the validation, which chooses the epoch."""
+    interrupted(runs, tmp_path, 3)
+    data = runs.make_data()
+    with pytest.raises(ValueError, match="data_sha256 = "):
+        runs.make_trainer(tmp_path, data=dataclasses.replace(data, test=data.test[:-1])).resume()
 
 
 @pytest.mark.parametrize("option", [{"decay": 0.9}, {"tau": 3.0}, {"delay_grad": "trace"}, {"variant": "plus"}])
