@@ -28,7 +28,6 @@ LAVA_SYNAPSES_MAX = 1 << 25
 """Synapses of one connection on Lava's simulator: 4 to 6 GB while it is built (some 120 bytes a synapse in the parent, half as
 many in the child)."""
 ORDERS = ("degree", "nodes")
-_REMEDY = "Use the staged mapping, a smaller width, or a part of the graph; the emulator has no such limit."
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,12 @@ class ReasonerShape:
     def __post_init__(self) -> None:
         known_name("mapping", self.mapping, MAPPINGS)
         within("width", whole_number("width", self.width), 1, 1 << 10, "It is the number of neurons of a node.")
+
+    @property
+    def remedy(self) -> str:
+        """What to do about a graph that is too large."""
+        other = "the staged mapping (train with hop=2), " if self.mapping == "exact" else ""
+        return f"Use {other}a smaller width, or a part of the graph; the emulator has no such limit."
 
     @classmethod
     def of(cls, reasoner: FixedReasoner | ReasonerShape) -> ReasonerShape:
@@ -119,7 +124,7 @@ class ReasonerCosts:
         if largest > LAVA_SYNAPSES_MAX:
             raise LimitError(
                 f"the {self.shape.mapping} mapping of {self.nodes} nodes and {self.edges} edges with width {self.shape.width} "
-                f"has a connection of {largest} synapses; Lava's simulator takes {LAVA_SYNAPSES_MAX}. {_REMEDY}"
+                f"has a connection of {largest} synapses; Lava's simulator takes {LAVA_SYNAPSES_MAX}. {self.shape.remedy}"
             )
 
     def __str__(self) -> str:
@@ -250,7 +255,7 @@ def partition(reasoner: FixedReasoner | ReasonerShape, graph: Graph, *, order: s
         loads[-1] = [load + more for load, more in zip(loads[-1], add, strict=True)]
     chips = math.ceil(len(loads) / limits.CORES_PER_CHIP)
     if chips > limits.CHIPS_PER_MESH:
-        raise LimitError(f"{graph.nodes} nodes take {chips} chips; Loihi's mesh has {limits.CHIPS_PER_MESH}. {_REMEDY}")
+        raise LimitError(f"{graph.nodes} nodes take {chips} chips; Loihi's mesh has {limits.CHIPS_PER_MESH}. {shape.remedy}")
     neurons, memory, axons = np.array(loads, np.int64).T
     return Partition(core, neurons, memory, axons, _output_axons(shape, graph, core, len(loads)), chips)
 
@@ -262,7 +267,7 @@ def _check_nodes(shape: ReasonerShape, graph: Graph, bits: NDArray[np.int64], ax
         if values[worst] > top:
             raise LimitError(
                 f"node {worst} with {graph.in_degree[worst]} edges and width {shape.width} needs {values[worst]} "
-                f"{name.replace('_', ' ')} in the {shape.mapping} mapping; a core has {top}. {_REMEDY}"
+                f"{name.replace('_', ' ')} in the {shape.mapping} mapping; a core has {top}. {shape.remedy}"
             )
 
 

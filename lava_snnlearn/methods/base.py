@@ -126,7 +126,11 @@ def check_loss(loss: Any) -> None:
 
 
 def check_method(method: Any) -> None:
-    """Raise TypeError if ``method`` is no training method: a name, a class, or an object without ``gradients``."""
+    """Raise TypeError if ``method`` trains no classifier: a name, a class, an object without ``gradients``, or GRSNN."""
+    from lava_snnlearn.methods.grsnn import GRSNN
+
+    if isinstance(method, GRSNN):
+        raise TypeError(f"method is {shown(method)}, which trains a GraphReasoner; use snn.reasoning.ReasoningTrainer")
     if isinstance(method, type) or not callable(getattr(method, "gradients", None)):
         raise TypeError(
             f'method is {shown(method)}; pass an instance, e.g. snn.methods.get("ottt") or snn.methods.OTTT(), or an object of '

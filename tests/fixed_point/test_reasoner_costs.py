@@ -100,9 +100,9 @@ def test_cores_are_filled():
 
 def test_a_node_that_no_core_holds_is_refused_with_numbers():
     hub = Graph(300, 1, np.arange(300), np.zeros(300, int), np.zeros(300, int))
-    with pytest.raises(LimitError, match="node 0 with 300 edges and width 16 needs 1075200 synaptic bits in the exact mapping"):
+    with pytest.raises(LimitError, match=r"node 0 with 300 edges.* 1075200 synaptic bits in the exact mapping.*Use the staged"):
         partition(ReasonerShape("exact", 16), hub)
-    with pytest.raises(LimitError, match=r"needs 4816 input axons in the staged mapping; a core has 4096\. Use"):
+    with pytest.raises(LimitError, match=r"4816 input axons in the staged mapping; a core has 4096\. Use a smaller width"):
         partition(ReasonerShape("staged", 16), hub)
     with pytest.raises(LimitError, match="needs 2048 neurons"):
         partition(ReasonerShape("staged", 1024), TRIANGLE)

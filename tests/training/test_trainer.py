@@ -20,7 +20,7 @@ from lava_snnlearn.checkpoints import EpochMetrics, read_metrics
 from lava_snnlearn.checks import UnknownNameError
 from lava_snnlearn.data import Split
 from lava_snnlearn.files import FileFormatError
-from lava_snnlearn.methods import BPTT, OTTT
+from lava_snnlearn.methods import BPTT, GRSNN, OTTT
 from lava_snnlearn.networks import Network, mlp
 from lava_snnlearn.training import Trainer, accuracy, predictions
 
@@ -290,6 +290,7 @@ def test_methods_differ(runs: ModuleType) -> None:
         ({"network": "net"}, r"network is 'net'; build one, e\.g\. snn\.networks\.mlp"),
         ({"network": Network}, "network is the class Network"),
         ({"method": "ottt"}, r"method is 'ottt'; pass an instance, e\.g\. snn\.methods\.get\(\"ottt\"\)"),
+        ({"method": GRSNN()}, r"GRSNN.*GraphReasoner; use snn\.reasoning\.ReasoningTrainer"),
         ({"method": OTTT}, r"method is the class OTTT; pass an instance.*snn\.methods\.OTTT\(\)"),
         ({"data": "digits"}, r"data is 'digits'; pass a Dataset, e\.g\. snn\.data\.load\(\"digits\"\)"),
         ({"epochs": True}, "epochs is True; it must be an integer"),
