@@ -56,6 +56,7 @@ class Report:
         compared: values compared per backend.
         mismatches: values that differ per backend.
         first_mismatch: the earliest one (in steps, then in the order of populations), None if all are equal.
+        backends: those that there are for such a network.
     """
 
     samples: int
@@ -63,6 +64,7 @@ class Report:
     compared: Mapping[str, int]
     mismatches: Mapping[str, int]
     first_mismatch: Mismatch | None
+    backends: tuple[str, ...] = BACKENDS
 
     @property
     def ok(self) -> bool:
@@ -75,7 +77,9 @@ class Report:
             f"emulator = {names[backend]}: {self.mismatches[backend]} mismatches in {count} spikes and membranes"
             for backend, count in self.compared.items()
         ]
-        lines += [f"{names[backend]}: not compared{WHY_NOT[backend]}" for backend in BACKENDS if backend not in self.compared]
+        lines += [
+            f"{names[backend]}: not compared{WHY_NOT[backend]}" for backend in self.backends if backend not in self.compared
+        ]
         lines.append(f"{self.samples} samples, {self.steps} steps, every population: {'EQUAL' if self.ok else 'DIFFERENT'}")
         if self.first_mismatch is not None:
             lines.append(f"first mismatch: {self.first_mismatch}")

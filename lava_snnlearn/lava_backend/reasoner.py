@@ -161,7 +161,7 @@ def verify_reasoner(
             values = int(one[place]), int(other[place])
             found.append(Mismatch("lava", quantity, f"node {node}", neuron, step, sample, *values))
     first = min(found, key=lambda mismatch: mismatch.step, default=None)
-    return Report(len(ours.scores), fixed.steps, {"lava": compared}, {"lava": different}, first)
+    return Report(len(ours.scores), fixed.steps, {"lava": compared}, {"lava": different}, first, ("lava",))
 
 
 def _quantities(ours: ReasonerTrace, theirs: ReasonerTrace) -> Iterator[tuple[str, Array, Array]]:

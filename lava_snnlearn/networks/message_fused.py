@@ -93,9 +93,9 @@ def propagate_fused(
     keep = torch.is_grad_enabled() and any(table is not None and table.requires_grad for table in tables)
     if tables.offset is not None:  # without w0 the estimate is far above what nodes take that nothing reaches
         _check_memory(graph, rule, tables.code, len(source), keep)
-    call = _Call.of(graph, rule, tables, source, row)
+    call = Call.of(graph, rule, tables, source, row)
     left = call.leave(keep)
-    features = _Propagate.apply(call, left, *tables) if keep else call.forward(left)
+    features = Propagate.apply(call, left, *tables) if keep else call.forward(left)
     spikes = _unpack(left.bits, tables.code.shape[1]) if record else None
     return Propagated(features, spikes, int(left.counts.sum()))
 
@@ -131,7 +131,7 @@ def _wiring(graph: Graph) -> Wiring:
     return Wiring(*(np.asarray(column, np.int32) for column in columns))
 
 
-class _Left(NamedTuple):
+class Left(NamedTuple):
     """What a forward leaves behind: from 0, charged [B, T, N, D] (empty if no backward follows),
     bits [B, T, N, words]
     and counts [B].
@@ -142,7 +142,7 @@ class _Left(NamedTuple):
     counts: NDArray[np.int64]
 
 
-class _Call(NamedTuple):
+class Call(NamedTuple):
     """What the kernels take, as they describe it. shape: (B, T, N)."""
 
     shape: tuple[int, int, int]
@@ -156,7 +156,7 @@ class _Call(NamedTuple):
     row: NDArray[np.int64]
 
     @classmethod
-    def of(cls, graph: Graph, rule: Propagation, tables: Tables, source: Tensor, row: Tensor) -> _Call:
+    def of(cls, graph: Graph, rule: Propagation, tables: Tables, source: Tensor, row: Tensor) -> Call:
         code, delay, omega, weight, offset = (None if x is None else x.detach().contiguous().numpy() for x in tables)
         assert code is not None
         assert delay is not None
@@ -192,16 +192,16 @@ class _Call(NamedTuple):
             row.contiguous().numpy(),
         )
 
-    def leave(self, keep: bool) -> _Left:
+    def leave(self, keep: bool) -> Left:
         """Memory for what a forward leaves."""
         width, kind = self.maps.code.shape[1], self.maps.code.dtype
-        return _Left(
+        return Left(
             np.zeros((*self.shape, width) if keep else (0, 0, 0, 0), kind),
             np.zeros((*self.shape, -(-width // WORD_BITS)), np.int64),
             np.zeros(self.shape[0], np.int64),
         )
 
-    def forward(self, left: _Left) -> Tensor:
+    def forward(self, left: Left) -> Tensor:
         """h [B, N, D]; fills ``left``."""
         batch, _, nodes = self.shape
         features = np.zeros((batch, nodes, self.maps.code.shape[1]), self.maps.code.dtype)
@@ -242,11 +242,11 @@ class _Call(NamedTuple):
         in_threads(kernel, [batch * i // workers for i in range(workers + 1)], *arguments)
 
 
-class _Propagate(torch.autograd.Function):
+class Propagate(torch.autograd.Function):
     """Features of the tables. What the forward leaves is saved as tensors are: it goes with the first backward."""
 
     @staticmethod
-    def forward(ctx: Any, call: _Call, left: _Left, *tables: Tensor | None) -> Tensor:
+    def forward(ctx: Any, call: Call, left: Left, *tables: Tensor | None) -> Tensor:
         features = call.forward(left)
         ctx.call = call
         ctx.save_for_backward(torch.from_numpy(left.charged), torch.from_numpy(left.bits))
@@ -255,7 +255,7 @@ class _Propagate(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by_feature: Tensor) -> tuple[Tensor | None, ...]:
-        call: _Call = ctx.call
+        call: Call = ctx.call
         gradients = call.backward(by_feature, *ctx.saved_tensors)
         weighted = len(call.maps.omega) > 0
         found = Tables(

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lava_snnlearn.graphs import Graph
-from lava_snnlearn.networks.message_fused import _Call, _Left, _Propagate
+from lava_snnlearn.networks.message_fused import Call, Left, Propagate
 from lava_snnlearn.networks.propagation import Propagation, Tables
 from lava_snnlearn.neurons.message_adjoint import Gradients
 from lava_snnlearn.neurons.message_kernels import WORD_BITS, Maps
@@ -31,11 +31,11 @@ def propagate_given(
         charged: [T, B, N, D], membranes before the reset, in real units.
         spikes: uint8 [T, B, N, D].
     """
-    call = _Call.of(graph, rule, tables, source, row)
+    call = Call.of(graph, rule, tables, source, row)
     left = call.leave(True)
     left.charged[...] = charged.transpose(0, 1).numpy()
     left.bits[...] = _pack(spikes.transpose(0, 1).numpy())
-    result: Tensor = _Propagate.apply(_Given(call, features), left, *tables)
+    result: Tensor = Propagate.apply(_Given(call, features), left, *tables)
     return result
 
 
@@ -52,14 +52,14 @@ def _pack(spikes: NDArray[np.uint8]) -> NDArray[np.int64]:
 class _Given:
     """A call whose forward is done."""
 
-    def __init__(self, call: _Call, features: Tensor) -> None:
+    def __init__(self, call: Call, features: Tensor) -> None:
         self.call, self.features = call, features
 
     @property
     def maps(self) -> Maps:
         return self.call.maps
 
-    def forward(self, left: _Left) -> Tensor:
+    def forward(self, left: Left) -> Tensor:
         return self.features
 
     def backward(self, by_feature: Tensor, charged: Tensor, bits: Tensor) -> Gradients:

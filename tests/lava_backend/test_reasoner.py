@@ -102,6 +102,7 @@ def test_integers_are_those_of_the_emulator(mapping, plus):
     assert report.ok, str(report)
     assert report.samples == 5
     assert report.compared["lava"] == 5 * 6 * (2 * STEPS * 4 + 1)
+    assert "torch" not in str(report)
     spikes = emulate_reasoner(fixed, graph, source, query, record="spikes").spikes
     assert 0.05 < spikes.mean() < 0.8
 

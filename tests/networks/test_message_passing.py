@@ -267,8 +267,8 @@ def test_without_gradient_the_same_and_nothing_kept(monkeypatch):
     model, graph = reasoner(backend="fused"), graph_of()
     source, query = batch()
     kept = []
-    leave = message_fused._Call.leave
-    monkeypatch.setattr(message_fused._Call, "leave", lambda call, keep: kept.append(keep) or leave(call, keep))
+    leave = message_fused.Call.leave
+    monkeypatch.setattr(message_fused.Call, "leave", lambda call, keep: kept.append(keep) or leave(call, keep))
     with_gradient = model.run(graph, source, query, record=True)
     with torch.no_grad():
         without = model.run(graph, source, query, record=True)
