@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import lava_snnlearn as snn
-from lava_snnlearn import cli
+from lava_snnlearn import file_commands
 from lava_snnlearn.files import read_tree
 from lava_snnlearn.fixed_point import emulator
 from lava_snnlearn.methods import METHODS, OTTT
@@ -55,7 +55,7 @@ def test_methods_are_listed_with_options_and_papers(call: Any) -> None:
     result = call("methods")
     assert result.code == 0
     blocks = {block.split(":")[0]: block for block in result.out.strip().split("\n\n")}
-    assert set(blocks) == set(METHODS)
+    assert set(blocks) == {*METHODS, "grsnn"}
     for name, block in blocks.items():
         for paper in snn.citation(name).splitlines():
             assert paper in block
@@ -318,7 +318,7 @@ def test_what_nobody_expected_is_no_mismatch(call: Any, monkeypatch: pytest.Monk
     def broken(*_: Any) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(cli, "samples_for", broken)
+    monkeypatch.setattr(file_commands, "samples_for", broken)
     result = call("verify", network)
     assert result.code == 2
     assert "KeyError: 'a bug'" in result.err

@@ -91,9 +91,8 @@ def test_extreme_values_are_exact(size, batch, channels, dtype):
     assert product.dtype is dtype
     images = rng.choice([0, 1, 254, 255], (batch, geometry.sources))
     exact = (expand(kernel, geometry).astype(np.int64) @ images.T).T << 3
-    [(delay, part)] = product.parts
-    assert delay == 0
-    np.testing.assert_array_equal(product.apply(part, images), exact)
+    assert product.delay == 0
+    np.testing.assert_array_equal(product.apply(images), exact)
     assert np.abs(exact).max() > 255 * 254 * 8
 
 
@@ -107,9 +106,9 @@ def test_sums_beyond_float32_lose_bits_without_the_wider_dtype():
     images = np.concatenate([big, big, rng.integers(1, 9, (3, 1, 5, 5))], axis=1).reshape(3, -1)
     product = Product.of(Connection("input", "a", kernel, geometry=geometry), 255)
     exact = (expand(kernel, geometry).astype(np.int64) @ images.T).T
-    np.testing.assert_array_equal(product.apply(product.parts[0][1], images), exact)
-    careless = dataclasses.replace(product, dtype=np.float32)
-    assert (careless.apply(product.parts[0][1].astype(np.float32), images) != exact).any()
+    np.testing.assert_array_equal(product.apply(images), exact)
+    careless = dataclasses.replace(product, dtype=np.float32, weight=product.weight.astype(np.float32))
+    assert (careless.apply(images) != exact).any()
 
 
 def test_the_bound_is_reached_in_the_middle_of_the_image():
@@ -119,8 +118,7 @@ def test_the_bound_is_reached_in_the_middle_of_the_image():
     image = np.where(kernel[:1, 0] > 0, 255, -255).reshape(1, 2, 2)
     placed = np.zeros((1, 3, 3), int)
     placed[:, 1:, 1:] = image
-    [(_, part)] = Product.of(connection, 255).parts
-    assert Product.of(connection, 255).apply(part, placed.reshape(1, -1)).max() == connection.bound(255)
+    assert Product.of(connection, 255).apply(placed.reshape(1, -1)).max() == connection.bound(255)
 
 
 # ---- refusals ---------------------------------------------------------------------------------------------------------------
