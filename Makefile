@@ -31,8 +31,9 @@ demo: set-up
 	@echo "Report: $(CURDIR)/runs/$(DEMO_NAME)/report.html"
 
 # Not 'python -m pytest': it makes processes/ importable under a second name, and Lava then finds no model.
+# Several workers of one thread each: two threads gain next to nothing on networks as small as those of the tests.
 test: set-up
-	.venv/bin/pytest $(TEST_ARGS)
+	OMP_NUM_THREADS=1 .venv/bin/pytest -n auto --maxprocesses 4 --dist worksteal $(TEST_ARGS)
 
 lint: set-up
 	.venv/bin/ruff check
