@@ -20,14 +20,17 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 _MODULES = {
     "continual",
     "data",
+    "deployment",
     "distributed",
     "fixed_point",
     "graphs",
+    "interchange",
     "lava_backend",
     "methods",
     "networks",
     "neurons",
     "on_chip",
+    "placement",
     "processes",
     "reasoning",
     "report",
@@ -38,8 +41,12 @@ _NAMES = {
     "Trainer": "lava_snnlearn.training",
     "History": "lava_snnlearn.training",
     "FixedNetwork": "lava_snnlearn.fixed_point.graph",
+    "Stream": "lava_snnlearn.fixed_point.streaming",
     "Trace": "lava_snnlearn.fixed_point.trace",
+    "count_events": "lava_snnlearn.fixed_point.events",
+    "estimate_energy": "lava_snnlearn.fixed_point.event_energy",
     "emulate": "lava_snnlearn.fixed_point.emulator",
+    "from_lava": "lava_snnlearn.lava_backend.importing",
     "prepare_qat": "lava_snnlearn.fixed_point.qat",
     "quantize": "lava_snnlearn.fixed_point.quantize",
     "run_lava": "lava_snnlearn.lava_backend.graph",
@@ -53,14 +60,17 @@ if TYPE_CHECKING:
     from lava_snnlearn import (
         continual,
         data,
+        deployment,
         distributed,
         fixed_point,
         graphs,
+        interchange,
         lava_backend,
         methods,
         networks,
         neurons,
         on_chip,
+        placement,
         processes,
         reasoning,
         report,
@@ -69,11 +79,15 @@ if TYPE_CHECKING:
     )
     from lava_snnlearn.citations import citation
     from lava_snnlearn.fixed_point.emulator import emulate
+    from lava_snnlearn.fixed_point.event_energy import estimate_energy
+    from lava_snnlearn.fixed_point.events import count_events
     from lava_snnlearn.fixed_point.graph import FixedNetwork
     from lava_snnlearn.fixed_point.qat import prepare_qat
     from lava_snnlearn.fixed_point.quantize import quantize
+    from lava_snnlearn.fixed_point.streaming import Stream
     from lava_snnlearn.fixed_point.trace import Trace
     from lava_snnlearn.lava_backend.graph import run_lava
+    from lava_snnlearn.lava_backend.importing import from_lava
     from lava_snnlearn.training import History, Trainer
     from lava_snnlearn.verification import verify
 

@@ -17,7 +17,7 @@ Kind = Literal["one", "tasks", "on chip", "graph"]
 """One task, a sequence of tasks, learning on the chip, or reasoning on a graph."""
 GRAPH_METHOD, DEFAULT_GRAPH = "grsnn", "umls"
 
-_NOT_ON_CHIP = ("k", "augment", "frames", "width", "reset", "norm", "batch_size", "threads", "input", "weight_bits")
+_NOT_ON_CHIP = ("k", "augment", "frames", "width", "reset", "norm", "batch_size", "threads", "input", "weight_bits", "against")
 _SEQUENCE = ("sequence", "base", "compare")
 _NOT_OF_GRAPHS = (
     "frames",
@@ -32,6 +32,7 @@ _NOT_OF_GRAPHS = (
     "norm",
     "train_size",
     "input",
+    "against",
     "replay_samples",
 )
 _OF_GRAPHS = (

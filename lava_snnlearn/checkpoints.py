@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from lava_snnlearn.distributed import from_first
 from lava_snnlearn.files import FileFormatError, read_tree, write_text, write_tree
 from lava_snnlearn.networks.classifier import Classifier
+from lava_snnlearn.stored_runs import check_fields, check_optimiser, check_weights, same
 
 CHECKPOINT, METRICS, CONFIG, WEIGHTS = "checkpoint.h5", "metrics.csv", "config.json", "weights.h5"
 
@@ -112,7 +113,7 @@ def load_weights(network: nn.Module, weights: Mapping[str, Any], where: str) -> 
     """
     try:
         network.load_state_dict(to_tensors(weights))
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise FileFormatError(f"{where} does not fit this network: {error}") from error
 
 
@@ -125,7 +126,7 @@ def compare_settings(stored: Any, now: Mapping[str, Any], where: str) -> None:
     if not isinstance(stored, Mapping):
         raise FileFormatError(f"{where} is not a valid checkpoint: it holds no settings")
     for key, value in now.items():
-        if value != stored.get(key):
+        if not same(stored.get(key), value):
             raise ValueError(
                 f"{where} was made with {key} = {stored.get(key)!r}, now it is {value!r}. Resume with the same settings, or "
                 "start a new run in another run_dir."
@@ -144,8 +145,9 @@ def load_optimiser(optimiser: torch.optim.Optimizer, tree: Mapping[str, Any], wh
     Raises:
         FileFormatError: it belongs to another optimiser.
     """
-    state = to_tensors(tree)
     try:
+        state = to_tensors(tree)
+        check_optimiser(optimiser, state)
         optimiser.load_state_dict(
             {"state": {int(k): v for k, v in state["state"].items()}, "param_groups": state["param_groups"]}
         )
@@ -160,6 +162,9 @@ def progress_tree(state: RunState) -> dict[str, Any]:
 
 def read_progress(tree: Mapping[str, Any]) -> RunState:
     """Inverse of :func:`progress_tree`; raises LookupError, TypeError or ValueError where it is not one."""
+    check_fields(RunState, tree)
+    for row in tree["rows"]:
+        check_fields(EpochMetrics, row)
     return RunState(**(dict(tree) | {"rows": [EpochMetrics(**row) for row in tree["rows"]]}))
 
 
@@ -188,12 +193,14 @@ def restore_run(
     try:
         state = read_progress(tree["progress"])
         load_weights(network, tree["network"], where)
+        if state.best_weights is not None:
+            check_weights(state.best_weights, tree["network"], "best epoch")
         network.memory = {name: value.to(device) for name, value in to_tensors(tree["memory"]).items()}
         load_optimiser(optimiser, tree["optimiser"], where)
         restore_generators(tree["generators"], device)
     except FileFormatError:
         raise
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
         raise FileFormatError(f"{where} is not a valid checkpoint: {error}") from error
     return state
 

@@ -20,6 +20,10 @@ class UnknownNameError(ValueError):
     """A name that is not in a list of valid ones. The message gives the nearest valid name."""
 
 
+class LavaMissingError(ImportError):
+    """A function that needs Lava was called where Lava cannot be imported. The message says what to do."""
+
+
 def known_name(kind: str, name: str, valid: Iterable[str]) -> str:
     """Return ``name`` if it is valid; otherwise raise :class:`UnknownNameError` with the nearest valid name."""
     names = sorted(valid)
@@ -87,6 +91,8 @@ def tensor(where: str, value: Any) -> None:
 def within(where: str, values: Any, low: float, high: float, remedy: str) -> None:
     """Raise :class:`LimitError` if any of ``values`` is outside [low, high]; the message names the first offender."""
     array = np.asarray(values)
+    if array.size == 0 or (low <= array.min() and array.max() <= high):  # not so if there is a NaN
+        return
     outside = (array < low) | (array > high) | (array != array)
     if outside.any():
         index = tuple(int(i) for i in np.argwhere(outside)[0])

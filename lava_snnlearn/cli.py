@@ -1,4 +1,4 @@
-"""The command line: ``lava-snnlearn run | methods | verify | emulate``."""
+"""The command line: ``lava-snnlearn run | methods | verify | emulate | check | deploy | export | import``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ from lava_snnlearn.arguments import (
     refuse_graph,
     task_settings_of,
 )
+from lava_snnlearn.check_command import check_file
+from lava_snnlearn.deploy_command import deploy_file
+from lava_snnlearn.exchange_commands import export_file, import_file
 from lava_snnlearn.file_commands import emulate_file, verify_file
+from lava_snnlearn.newer_python import require_lava
 
 if TYPE_CHECKING:
     from lava_snnlearn.continual.pipeline import Summary as TaskSummary
@@ -164,6 +168,10 @@ def run(
     verify_samples: Annotated[
         int, typer.Option(help="Test samples (GRSNN: queries, 4) run on Lava's simulator.", rich_help_panel=_CHIP)
     ] = 32,
+    against: Annotated[
+        str | None,
+        typer.Option(help="Verify against these, with commas: lava, torch. Default: both.", rich_help_panel=_CHIP),
+    ] = None,
     replay_samples: Annotated[
         int, typer.Option(help="On chip: training samples (of each task) that Lava learns again.", rich_help_panel=_CHIP)
     ] = 10,
@@ -223,6 +231,8 @@ def run(
     kind = kind_of_run(options, method, on_chip)
     if kind != "graph":
         refuse_graph(data)
+    if kind in ("graph", "on chip"):
+        require_lava()
     shared: dict[str, Any] = {
         "method": method,
         "data": data,
@@ -249,6 +259,7 @@ def run(
         "norm": norm,
         "input": input,
         "weight_bits": weight_bits,
+        "against": None if against is None else tuple(against.split(",")),
         "batch_size": batch_size,
         "threads": threads,
     }
@@ -313,6 +324,10 @@ def list_methods() -> None:
 
 app.command("verify")(verify_file)
 app.command("emulate")(emulate_file)
+app.command("check")(check_file)
+app.command("deploy")(deploy_file)
+app.command("export")(export_file)
+app.command("import")(import_file)
 
 
 def main() -> None:

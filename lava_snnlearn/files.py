@@ -7,7 +7,9 @@ a flipped bit in a weight cannot pass for a weight. The digest is no signature: 
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -28,6 +30,7 @@ _MAX_DEPTH = 16
 _MAX_TEXT = 60_000
 _SEAL_SIZE = 512
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_DEVICE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
 
 class FileFormatError(ValueError):
@@ -39,7 +42,7 @@ def replacing(path: str | PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it takes the place of ``path`` in one step, on failure it vanishes.
 
     Raises:
-        OSError: the folder cannot be written; the message says which.
+        OSError: the folder cannot be written, or the disk is full or broken; the message names the file.
     """
     target = Path(path)
     if target.is_dir():
@@ -49,19 +52,43 @@ def replacing(path: str | PathLike[str]) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     except OSError as error:
         raise OSError(f"cannot write {target}: {error}. Choose a folder that exists and is writable.") from error
-    os.close(handle)
     temporary = Path(name)
-    # mkstemp makes files that only their owner may read; results are shared like any other file.
-    umask = os.umask(0)
-    os.umask(umask)
-    temporary.chmod(0o666 & ~umask)
+    os.close(handle)
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        with naming_the_disk(target):
+            # mkstemp makes files that only their owner may read; results are shared like any other file.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming_the_disk(target: Path) -> Iterator[None]:
+    """Let errors of the disk (full, over quota, broken, read-only), which name no file or a temporary one, name ``target``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.errno not in _DEVICE_ERRORS:
+            raise
+        remedy = "What was there before is unchanged. Free some space, or choose another folder."
+        raise OSError(error.errno, f"cannot write {target}: {os.strerror(error.errno)}. {remedy}") from error
+
+
+def hdf5_image(fill: Callable[[h5py.File], None], user_block: int = 0) -> memoryview:
+    """The bytes of a new HDF5 file that ``fill`` fills, with so many bytes of zeros before them.
+
+    Made in memory: the HDF5 library takes the interpreter down with it where a disk is full while it closes a file.
+    """
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", userblock_size=user_block) as file:
+        fill(file)
+    return buffer.getbuffer()
 
 
 def write_text(path: str | PathLike[str], text: str) -> None:
@@ -76,23 +103,20 @@ def write_tree(path: str | PathLike[str], tree: Mapping[str, Any], content: str)
     Raises:
         OSError: the folder cannot be written. TypeError, ValueError: an entry that a file cannot hold; the message names it.
     """
+
+    def fill(file: h5py.File) -> None:
+        file.attrs["format"] = _MARK
+        file.attrs["content"] = content
+        file.attrs["version"] = VERSION
+        _write(file.create_group("content"), tree, 0)
+
     with replacing(path) as temporary:
-        with h5py.File(temporary, "w", userblock_size=_SEAL_SIZE) as file:
-            file.attrs["format"] = _MARK
-            file.attrs["content"] = content
-            file.attrs["version"] = VERSION
-            _write(file.create_group("content"), tree, 0)
-        seal = _seal(temporary)
-        with temporary.open("r+b") as raw:
-            raw.write(seal)
+        image = hdf5_image(fill, _SEAL_SIZE)
+        image[:_SEAL_SIZE] = _seal(hashlib.sha256(image[_SEAL_SIZE:]))
+        temporary.write_bytes(image)
 
 
-def _seal(path: Path) -> bytes:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        file.seek(_SEAL_SIZE)
-        while block := file.read(1 << 20):
-            digest.update(block)
+def _seal(digest: Any) -> bytes:
     return f"{_MARK} sha256 {digest.hexdigest()}\n".encode().ljust(_SEAL_SIZE, b"\0")
 
 
@@ -197,8 +221,17 @@ def _check_seal(source: Path) -> None:
         raise FileFormatError(f"{source} is an HDF5 file, but not one of lava_snnlearn")
     if not first.startswith(_MARK.encode()):
         raise FileFormatError(f"{source} is not a file of lava_snnlearn, or its beginning is damaged")
-    if first != _seal(source):
+    if first != _seal(_digest(source)):
         raise FileFormatError(f"{source} is truncated or damaged: its checksum does not fit its content. Take a backup copy.")
+
+
+def _digest(path: Path) -> Any:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        file.seek(_SEAL_SIZE)
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest
 
 
 class _Reader:

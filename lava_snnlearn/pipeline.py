@@ -22,15 +22,16 @@ from lava_snnlearn.files import write_text
 from lava_snnlearn.fixed_point.emulator import emulate
 from lava_snnlearn.fixed_point.graph import FixedNetwork
 from lava_snnlearn.fixed_point.quantize import quantize
-from lava_snnlearn.fixed_point.table import advice, connection_rows, population_rows
+from lava_snnlearn.fixed_point.table import connection_rows, population_rows
 from lava_snnlearn.fixed_point.trace import Trace
 from lava_snnlearn.methods.direct_engine import FeedbackMethod
 from lava_snnlearn.networks.classifier import Classifier
 from lava_snnlearn.networks.norms import NORMS
 from lava_snnlearn.neurons import LIF, RESETS
 from lava_snnlearn.neurons.feedback import FeedbackLIF
+from lava_snnlearn.newer_python import require_lava
 from lava_snnlearn.training import History, Trainer, predictions
-from lava_snnlearn.verification import Report, verify
+from lava_snnlearn.verification import BACKENDS, Report, verify
 
 INPUTS = ("current", "graded", "latency", "rate", "spikes")
 NETWORKS = ("nf_resnet", "preact_resnet", "vgg")
@@ -62,7 +63,8 @@ class Settings:
     :data:`NETWORKS` (then ``width`` scales its channels). ``frames`` says how events become frames, "time" or "count".
     ``options`` go to the method, e.g. {"update": "online"} or {"k": 2}. ``augment`` names image augmentations, e.g.
     "crop_flip". ``threads`` is part of the result: sums in another order round differently. Small networks are fastest with
-    one.
+    one. ``against`` names the backends that ``verify_samples`` test samples are compared with, as in
+    :func:`~lava_snnlearn.verification.verify`; ("torch",) needs no Lava.
     """
 
     method: str = "ottt"
@@ -81,6 +83,7 @@ class Settings:
     learning_rate: float | None = None
     seed: int = 0
     verify_samples: int = 32
+    against: tuple[str, ...] | None = None
     train_size: int | None = None
     augment: str | None = None
     frames: str = "time"
@@ -97,6 +100,8 @@ class Settings:
             raise ValueError(f"threads is {self.threads}; training needs at least 1")
         if self.verify_samples < 1:
             raise ValueError(f"verify_samples is {self.verify_samples}; verify at least 1 sample")
+        for backend in self.against or ():
+            known_name("backend", backend, BACKENDS)
         if self.has_events and self.input in ENCODINGS:
             raise ValueError(
                 f"input {self.input!r} is a code for images; {self.data} are events: use current, graded or spikes"
@@ -110,6 +115,11 @@ class Settings:
     def encoding(self) -> str:
         """Code of the network: the binary inputs are codes, the others take the data as they are."""
         return self.input if self.input is not None and self.input in ENCODINGS else "direct"
+
+    def require_backends(self) -> None:
+        """Raise LavaMissingError, before any work, if Lava is to be compared with and cannot be imported."""
+        if self.against is None or "lava" in self.against:
+            require_lava("--against torch verifies without Lava.")
 
     @property
     def has_events(self) -> bool:
@@ -189,6 +199,7 @@ def run(
     Raises:
         FileExistsError, OSError, ValueError, LavaRunError: as in Trainer, quantize and run_lava.
     """
+    settings.require_backends()
     stages = Stages(tell)
     torch.set_num_threads(settings.threads)
     method = methods.get(settings.method, **dict(settings.options))
@@ -218,7 +229,7 @@ def run(
     agreement = float((answer.predictions == floats).mean())
     clipped = sum(answer.saturated.values())
     stages.done("emulate", f"emulated: test accuracy {fixed_accuracy:.4f} (fixed point), {clipped} membranes clipped")
-    proof = verify(chip, time_first(data.test.x[: settings.verify_samples]))
+    proof = verify(chip, time_first(data.test.x[: settings.verify_samples]), against=settings.against)
     stages.done("verify", str(proof))
     cosines = _alignment(network, method, data)
     summary = Summary(folder, history, chip, float_accuracy, fixed_accuracy, agreement, cosines, proof, stages.seconds)
@@ -365,10 +376,20 @@ def verified(proof: Report) -> dict[str, Any]:
 
 
 def _write(settings: Settings, data: Dataset, method: methods.Method, summary: Summary, answer: Trace) -> None:
-    from lava_snnlearn.report import activity, alignment_table, inference_figures, training_figures, verdict, write_report
+    from lava_snnlearn.report import (
+        activity,
+        alignment_table,
+        inference_figures,
+        resources,
+        training_figures,
+        verdict,
+        write_report,
+    )
 
     proof = summary.verification
-    trace = emulate(summary.network, time_first(data.test.x[:PICTURED]))
+    pictured = time_first(data.test.x[:PICTURED])
+    trace = emulate(summary.network, pictured)
+    taken = resources(summary.network, trace, pictured)
     results = {
         "float_accuracy": summary.float_accuracy,
         "fixed_accuracy": summary.fixed_accuracy,
@@ -392,11 +413,14 @@ def _write(settings: Settings, data: Dataset, method: methods.Method, summary: S
             **alignment_table(summary.alignment),
             "Populations": population_rows(summary.network),
             "Connections": connection_rows(summary.network),
+            **taken.tables,
         },
-        figures=training_figures(summary.history.epochs) | inference_figures(summary.network, data, answer, trace),
+        figures=training_figures(summary.history.epochs)
+        | inference_figures(summary.network, data, answer, trace)
+        | taken.figures,
         text={
             "Verification": str(proof),
-            "Resources and quantisation": "\n".join([*advice(summary.network), *summary.network.notes]),
+            "Resources and quantisation": taken.text,
             "Settings": "\n".join(f"{key} = {value}" for key, value in content["settings"].items()),
             "Please cite": citation(method),
         },

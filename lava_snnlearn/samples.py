@@ -53,10 +53,12 @@ def _read_npy(path: Path) -> NDArray[Any]:
 
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # numpy lets those of its parts through: zipfile's, tokenize's, MemoryError of a forged shape
         raise ValueError(f"{path} is not a readable .npy array: {error}") from error
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{path} is an archive of several arrays (.npz); save the samples alone with numpy.save")
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{path} holds {array.dtype}; expected numbers")
     if array.ndim not in (2, 3):
         raise ValueError(f"{path} has shape {array.shape}; expected samples [N, features] or sequences [time, N, features]")
     return array

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lava_snnlearn.processes.error_readout.process import ErrorReadout
     from lava_snnlearn.processes.error_stage.process import ErrorStage
     from lava_snnlearn.processes.exact_reasoner.process import ExactReasoner
+    from lava_snnlearn.processes.fused_network.process import FusedNetwork
     from lava_snnlearn.processes.hlop_lateral.process import HLOPLateral
     from lava_snnlearn.processes.noise_source.process import NoiseSource
     from lava_snnlearn.processes.opzo_feedback.process import OPZOFeedback
@@ -40,6 +41,7 @@ __all__ = [
     "ErrorReadout",
     "ErrorStage",
     "ExactReasoner",
+    "FusedNetwork",
     "HLOPLateral",
     "NoiseSource",
     "OPZOFeedback",
@@ -61,6 +63,7 @@ _HOME = {
     "ErrorReadout": "error_readout",
     "ErrorStage": "error_stage",
     "ExactReasoner": "exact_reasoner",
+    "FusedNetwork": "fused_network",
     "HLOPLateral": "hlop_lateral",
     "NoiseSource": "noise_source",
     "OPZOFeedback": "opzo_feedback",

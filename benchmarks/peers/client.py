@@ -18,7 +18,7 @@ WORKER = Path(__file__).with_name("worker.py")
 # Every block from 64 KiB on gets a mapping of its own, so that the resident memory is what the tensors need: in the heap that
 # glibc makes by default, the same program needs up to twice that in one run and not in the next. It costs time.
 EXACT = {"MALLOC_MMAP_THRESHOLD_": "65536"}
-THREADS = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
+THREADS = tuple(f"{name}_NUM_THREADS" for name in ("OMP", "MKL", "OPENBLAS", "NUMBA"))
 
 
 class WorkerError(RuntimeError):
@@ -26,22 +26,25 @@ class WorkerError(RuntimeError):
 
 
 class Worker:
-    """One candidate in a process of its own, one thread. Starting does not wait; :meth:`ready` does.
+    """One candidate in a process of its own. Starting does not wait; :meth:`ready` does.
 
     Args:
-        python: interpreter. request: see worker.py. exact: for memory, not for time (see EXACT).
+        python: interpreter. request: see worker.py. exact: for memory, not for time (see EXACT). script: worker.py, or another
+            one that answers in the same manner. threads: at most.
     """
 
-    def __init__(self, python: Path, request: dict[str, Any], *, exact: bool = False) -> None:
+    def __init__(
+        self, python: Path, request: dict[str, Any], *, exact: bool = False, script: Path = WORKER, threads: int = 1
+    ) -> None:
         self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in close)
         self._process = subprocess.Popen(
-            [str(python), str(WORKER), json.dumps(request)],
+            [str(python), str(script), json.dumps(request)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             text=True,
             bufsize=1,
-            env={**os.environ, **THREADS, **(EXACT if exact else {})},
+            env={**os.environ, **dict.fromkeys(THREADS, str(threads)), **(EXACT if exact else {})},
         )
 
     def ready(self) -> dict[str, Any]:
@@ -49,14 +52,18 @@ class Worker:
         return self._answer()
 
     def step(self) -> float:
-        """Seconds of one training step."""
+        """Seconds of one training step, or of one run of a simulator."""
         return float(self._ask("step")["seconds"])
 
     def gradients(self) -> list[np.ndarray]:
         """weight0, bias0, ... of the last step."""
+        return self.arrays("gradients")
+
+    def arrays(self, what: str) -> list[np.ndarray]:
+        """What the worker writes when it is asked for ``what``."""
         with tempfile.TemporaryDirectory() as folder:
-            path = f"{folder}/gradients.npz"
-            self._ask(f"gradients {path}")
+            path = f"{folder}/arrays.npz"
+            self._ask(f"{what} {path}")
             with np.load(path) as arrays:
                 return [arrays[f"arr_{index}"] for index in range(len(arrays))]
 

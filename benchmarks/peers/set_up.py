@@ -38,12 +38,19 @@ class Environment:
 
 
 def environments() -> list[Environment]:
-    """Peers that share the library's Python and torch, and SpikingJelly 2.0, which needs newer ones."""
+    """Peers that share the library's Python and torch, SpikingJelly 2.0, which needs newer ones, and simulators of chips."""
     same_torch = f"torch=={version('torch').partition('+')[0]}"
     shared = (same_torch, "numpy<2", "snntorch==1.0.0", "spikingjelly==0.0.0.0.14", "norse==1.1.0", "sinabs==3.1.3")
     return [
         Environment("library-torch", ("3.10",), shared),
         Environment("newer-torch", ("3.12", "3.11", "3.13"), ("spikingjelly==2.0.0",)),
+        # nengo-loihi is of 2022: newer numpys and nengos have dropped what it calls
+        Environment("nengo-loihi", ("3.10", "3.9"), ("numpy==1.23.5", "nengo==3.2.0", "nengo-loihi==1.1.0")),
+        # Brian2 compiles its equations with cython, which needs setuptools and a C++ compiler
+        Environment(
+            "brian2-loihi", ("3.10", "3.9"), ("setuptools<70", "brian2==2.5.1", "numpy==1.23.5", "brian2-loihi==0.5.2")
+        ),
+        Environment("xylosim", ("3.10", "3.9"), ("numpy<2", "xylosim==0.1.3")),
     ]
 
 

@@ -120,6 +120,7 @@ def run(
     """
     from lava_snnlearn.continual.report import write
 
+    settings.require_backends()
     stages = Stages(tell)
     torch.set_num_threads(settings.threads)
     plan = make_plan(settings)
@@ -147,7 +148,7 @@ def run(
     told = " ".join(f"{accuracy:.4f}" for accuracy in answers.accuracies)
     clipped = sum(answers.saturated.values())
     stages.done("emulate", f"emulated: test accuracies {told} (fixed point), {clipped} membranes clipped")
-    proof = _verified(chips, tasks, settings.verify_samples)
+    proof = _verified(chips, tasks, settings)
     stages.done("verify", str(proof))
     summary = Summary(folder, results, chips, answers, comparisons, proof, stages.seconds)
     write(plan, summary)
@@ -223,13 +224,13 @@ def _emulated(chips: Sequence[FixedNetwork], trainer: ContinualTrainer) -> Answe
     return Answers(tuple(accuracies), np.concatenate(labels), np.concatenate(answers), agreement, saturated)
 
 
-def _verified(chips: Sequence[FixedNetwork], tasks: TaskSequence, samples: int) -> Report:
-    """Verify each network on samples of its tasks, ``samples`` in all, but at least one of each task."""
-    each = [max(1, len(part)) for part in np.array_split(np.arange(samples), len(tasks))]
+def _verified(chips: Sequence[FixedNetwork], tasks: TaskSequence, settings: TaskSettings) -> Report:
+    """Verify each network on samples of its tasks, ``verify_samples`` in all, but at least one of each task."""
+    each = [max(1, len(part)) for part in np.array_split(np.arange(settings.verify_samples), len(tasks))]
     shown = [time_first(task.test.x[:count]) for task, count in zip(tasks.tasks, each, strict=True)]
     if len(chips) == 1:
-        return verify(chips[0], np.concatenate(shown))
-    proofs = [verify(chip, x) for chip, x in zip(chips, shown, strict=True)]
+        return verify(chips[0], np.concatenate(shown), against=settings.against)
+    proofs = [verify(chip, x, against=settings.against) for chip, x in zip(chips, shown, strict=True)]
     return Report(
         samples=sum(proof.samples for proof in proofs),
         steps=proofs[0].steps,

@@ -13,7 +13,7 @@ from lava_snnlearn.citations import citation
 from lava_snnlearn.continual.settings import Plan
 from lava_snnlearn.files import write_text
 from lava_snnlearn.fixed_point.emulator import emulate
-from lava_snnlearn.fixed_point.table import advice, connection_rows, population_rows
+from lava_snnlearn.fixed_point.table import connection_rows, population_rows
 from lava_snnlearn.fixed_point.trace import Trace
 from lava_snnlearn.pipeline import PICTURED, time_first, verified
 from lava_snnlearn.report import (
@@ -21,6 +21,7 @@ from lava_snnlearn.report import (
     activity,
     confusion_matrix,
     inference_figures,
+    resources,
     task_accuracies,
     training_figures,
     verdict,
@@ -38,7 +39,9 @@ def write(plan: Plan, summary: Summary) -> None:
         plan: what was run. summary: what it gave.
     """
     settings, chip, last = plan.settings, summary.chips[-1], plan.tasks.tasks[-1]
-    trace = emulate(chip, time_first(last.test.x[:PICTURED]))
+    pictured = time_first(last.test.x[:PICTURED])
+    trace = emulate(chip, pictured)
+    taken = resources(chip, trace, pictured)
     answer = Trace({}, {}, trace.outputs, summary.answers.saturated)
     shown = dataclasses.asdict(settings) | {"options": dict(settings.options)}
     content = {"settings": shown, "results": _results(summary, trace)}
@@ -54,11 +57,12 @@ def write(plan: Plan, summary: Summary) -> None:
             "Accuracies": _accuracy_rows(summary),
             "Populations": population_rows(chip),
             "Connections": connection_rows(chip),
+            **taken.tables,
         },
-        figures=_figures(plan, summary, trace),
+        figures=_figures(plan, summary, trace) | taken.figures,
         text={
             "Verification": str(summary.verification),
-            "Resources and quantisation": "\n".join([*advice(chip), *chip.notes]),
+            "Resources and quantisation": taken.text,
             "Settings": "\n".join(f"{key} = {value}" for key, value in shown.items()),
             "Please cite": "\n".join(cited),
         },

@@ -162,8 +162,7 @@ def from_tonic(
     Returns:
         Dataset, as there.
 
-    Raises:
-        As there, except for downloads.
+    Raises what :func:`load_events` raises, except for downloads.
     """
     framing = Framing(sensor_size, steps, by, spatial_downsample, max_count)
     check_sizes(name, len(train), valid, train_size)

@@ -80,6 +80,11 @@ def bias_current(mantissa: IntArray | int, exponent: IntArray | int) -> NDArray[
     return np.asarray(mantissa, dtype=np.int64) << np.asarray(exponent, dtype=np.int64)
 
 
+def shifted(total: NDArray[np.int64], exponent: int) -> NDArray[np.int64]:
+    """``total << exponent``; for an exponent below zero ``total >> -exponent``, a floor (Lava's weight exponent)."""
+    return total << exponent if exponent >= 0 else total >> -exponent
+
+
 def _clip(value: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     clipped = np.clip(value, -MEMBRANE_MAX, MEMBRANE_MAX)
     return clipped, clipped != value
@@ -188,20 +193,27 @@ def lif_step(
 
     ``u <- wrap(decay(u, du + 1) + (arriving << 6))``, ``v <- clip(decay(v, dv) + u + bias)``; spike where ``v > vth << 6``;
     there ``v <- 0``. The leak of the current has a hidden one (du = -1: no leak, du = 4095: forgets at once), the
-    other has not. A current beyond 24 bit wraps once, as in Lava: 2^23 stays, -2^23 becomes 2^23.
+    other has not. A current beyond 24 bit wraps once, as in Lava: 2^23 stays, -2^23 becomes 2^23. Sums are int32 before that,
+    which matters where inputs beyond +-2^18 have brought the current out of its 24 bits.
 
     Args:
         current, membrane: the registers u and v, 24 bit, 1/64 weight units.
-        arriving: synaptic sum of this step in weight units; beyond +-2^18 one wrap does not bring the current back into 24
-            bits, and Lava's int32 may overflow in a later step.
+        arriving: synaptic sum of this step in weight units, int32.
         du: -1..4095, dv: 0..4096, bias: in 1/64 weight units (see :func:`bias_current`), vth: weight units.
     """
     charged = decay(current, np.asarray(du, dtype=np.int64) + 1) + (np.asarray(arriving, dtype=np.int64) << MEMBRANE_SHIFT)
     limit = MEMBRANE_MAX + 1
-    u = np.where(charged > limit, charged - 2 * limit, np.where(charged <= -limit, charged + 2 * limit, charged))
-    v, saturated = _clip(decay(membrane, dv) + u + bias)
+    u = _int32(charged)
+    u = np.where(u > limit, u - 2 * limit, np.where(u <= -limit, u + 2 * limit, u))
+    driven = decay(membrane, dv) + u + bias
+    v, _ = _clip(_int32(driven))
     spike = v > (np.asarray(vth, dtype=np.int64) << MEMBRANE_SHIFT)
-    return LifStep(spike, u, np.where(spike, 0, v), v, u != charged, saturated)
+    return LifStep(spike, u, np.where(spike, 0, v), v, u != charged, v != driven)
+
+
+def _int32(value: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The value as an int32 register holds it, bits above thrown away."""
+    return np.asarray(value).astype(np.int32).astype(np.int64)
 
 
 def zero_reset_step(

@@ -49,6 +49,8 @@ class HostInput:
         offset, step: form "graded": payload = round((x - offset) / step), real numbers. step 0: only integers are accepted.
         geometry: the product is a convolution of images, features in the order C, H, W. weight is then a kernel
             [C_out, C_in / groups, kh, kw], bias [size] or [C_out] (the same at every place), and size C_out * H_out * W_out.
+        largest: values reach from -largest to largest, at most 2^23 - 1 (graded) or 2^31 - 1 (current), as in some imported
+            networks. None: what the chip's host sends, 0..255 (graded), +-8190 (current) and 0..1 (spikes).
 
     Raises:
         LimitError, ValueError, TypeError, UnknownNameError: a value that does not fit; the message names it.
@@ -64,6 +66,7 @@ class HostInput:
     offset: float = 0.0
     step: float = 0.0
     geometry: ConvShape | None = None
+    largest: int | None = None
 
     def __post_init__(self) -> None:
         known_name("input form", self.form, FORMS)
@@ -86,8 +89,18 @@ class HostInput:
             instance_of("host geometry", self.geometry, ConvShape, "it must be a ConvShape")
             if self.weight is None:
                 raise ValueError("a host geometry belongs to a host weight, the kernel")
+        self._check_largest()
         if self.weight is not None:
             self._keep_affine(np.array(self.weight), np.array(self.bias))
+
+    def _check_largest(self) -> None:
+        if self.largest is None:
+            return
+        if self.form == "spikes":
+            raise ValueError("spikes are 0 or 1; a largest value belongs to the forms 'graded' and 'current'")
+        object.__setattr__(self, "largest", whole_number("largest input", self.largest))
+        top = limits.GRADED_PAYLOAD_MAX if self.form == "graded" else limits.CHANNEL_MAX
+        within("largest input", self.largest, 1, top, f"Input of the form {self.form!r} holds no more.")
 
     def _keep_affine(self, weight: NDArray[Any], bias: NDArray[Any]) -> None:
         """Check weight and bias, and keep them read-only."""
@@ -106,6 +119,17 @@ class HostInput:
             object.__setattr__(self, key, array)
 
     @property
+    def value_range(self) -> tuple[int, int]:
+        """Least and largest integer that the chip's input takes."""
+        if self.largest is not None:
+            return -self.largest, self.largest
+        return {
+            "current": (-limits.CURRENT_MAX, limits.CURRENT_MAX),
+            "graded": (0, limits.GRADED_MAX),
+            "spikes": (0, 1),
+        }[self.form]
+
+    @property
     def features(self) -> int:
         """Width of the data."""
         if self.geometry is not None:
@@ -113,7 +137,13 @@ class HostInput:
         return self.size if self.weight is None else int(np.shape(self.weight)[1])
 
     def encode(self, x: NDArray[Any], steps: int) -> NDArray[np.int32]:
-        """Integers [T, B, size] for x.
+        """Integers [T, B, size] for x; arguments and errors are those of :meth:`integers`."""
+        values = self.integers(x, steps)
+        # A view where the sample is static: T copies of a whole test set would cost memory for nothing.
+        return np.broadcast_to(values.astype(np.int32), (steps, *values.shape[-2:]))
+
+    def integers(self, x: NDArray[Any], steps: int) -> NDArray[Any]:
+        """Whole numbers [T, B, size], or [B, size] if they are the same in each step, in whatever dtype they arose.
 
         Args:
             x: float data [B, features] or [T, B, features]; or integers (any int dtype) that are taken as the chip's own
@@ -141,8 +171,7 @@ class HostInput:
                 x = self._spread(x, steps)
             values = {"current": self._current, "graded": self._payload, "spikes": self._spikes}[self.form](x)
         self._check(values)
-        # A view where the sample is static: T copies of a whole test set would cost memory for nothing.
-        return np.broadcast_to(values.astype(np.int32), (steps, *values.shape[-2:]))
+        return values
 
     def _spread(self, x: NDArray[Any], steps: int) -> NDArray[Any]:
 
@@ -184,11 +213,10 @@ class HostInput:
         return x
 
     def _check(self, values: NDArray[Any]) -> None:
-        if self.form == "current":
-            remedy = "Pass data that cover this range as `calibration` to quantize, which then lowers the membrane scale."
-            within("input current", values, -limits.CURRENT_MAX, limits.CURRENT_MAX, remedy)
-        elif self.form == "graded":
-            remedy = "Pass data that cover this range as `calibration` to quantize."
-            within("graded input", values, 0, limits.GRADED_MAX, remedy)
-        else:
-            within("spike input", values, 0, 1, "Spikes are 0 or 1.")
+        remedy = {
+            "current": "Pass data that cover this range as `calibration` to quantize, which then lowers the membrane scale.",
+            "graded": "Pass data that cover this range as `calibration` to quantize.",
+            "spikes": "Spikes are 0 or 1.",
+        }[self.form]
+        name = {"current": "input current", "graded": "graded input", "spikes": "spike input"}[self.form]
+        within(name, values, *self.value_range, remedy)

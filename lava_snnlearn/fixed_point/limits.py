@@ -5,8 +5,12 @@ from __future__ import annotations
 WEIGHT_MIN, WEIGHT_MAX = -256, 254
 """8-bit weights of mixed sign are even integers: Lava and Loihi drop the lowest bit."""
 WEIGHT_BITS = 8
+UNSIGNED_WEIGHT_MAX = 255
+"""Largest magnitude of 8-bit weights of one sign."""
 EXPONENT_MIN, EXPONENT_MAX = 0, 7
-"""Weight exponents below zero lose bits per synapse on the chip, so they are not offered."""
+"""Weight exponents below zero lose bits of the sums: quantisation makes none."""
+RIGHT_SHIFT_MIN = -8
+"""Least weight exponent of imported networks: the sum is shifted right."""
 SCALE_MAX = 512
 """Of no chip: scales beyond 2^+-512 would overflow where traces are read in real units."""
 THRESHOLD_MAX = (1 << 17) - 1
@@ -14,6 +18,10 @@ DECAY_MAX = 1 << 12
 BIAS_MANTISSA_MIN, BIAS_MANTISSA_MAX = -(1 << 12), (1 << 12) - 1
 BIAS_EXPONENT_MAX = 7
 DELAY_MAX = 62
+DELAY_BITS = 6
+"""Delay field of a synapse."""
+GRADED_BITS, PAYLOAD_BITS = 8, 24
+"""Bits of a graded spike from the host, and of one between cores."""
 GRADED_MAX = 255
 """Largest payload of an 8-bit graded spike."""
 GRADED_PAYLOAD_MAX = (1 << 23) - 1

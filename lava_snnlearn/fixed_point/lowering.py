@@ -214,7 +214,7 @@ def _link(term: _Term) -> Link:
         steps = None if delays is None else delays.matrix().cpu().numpy()
         return Link(spikes.source, rows.numpy(), lag=spikes.lag, delay=steps, delays=delays)
     if geometry is None or geometry.transposed or synapse.upsample > 1 or _cuts_into_padding(synapse):
-        matrix = _matrix(lambda x: _scaled(synapse.map(synapse.prepare(x), _double(synapse), None), term.scale), spikes.shape)
+        matrix = matrix_of(lambda x: _scaled(synapse.map(synapse.prepare(x), _double(synapse), None), term.scale), spikes.shape)
         return Link(spikes.source, matrix * spikes.amplitude, lag=spikes.lag)
     if term.scale is not None:
         weight = weight * term.scale.view(-1, 1, 1, 1)
@@ -253,10 +253,10 @@ def _through_readout(readout: Readout, term: _Term) -> Link:
         analogue = _scaled(synapse.map(synapse.prepare(x), _double(synapse), None), term.scale)
         return readout.map(readout.prepare(analogue), _double(readout), None)
 
-    return Link(term.spikes.source, _matrix(both, term.spikes.shape) * term.spikes.amplitude, lag=term.spikes.lag)
+    return Link(term.spikes.source, matrix_of(both, term.spikes.shape) * term.spikes.amplitude, lag=term.spikes.lag)
 
 
-def _matrix(apply: Callable[[Tensor], Tensor], source: Shape) -> NDArray[np.float64]:
+def matrix_of(apply: Callable[[Tensor], Tensor], source: Shape) -> NDArray[np.float64]:
     """A linear map [M, *source] -> [M, ...] written out, float64 [n_target, n_source].
 
     Row by row as gradients, or column by column as images of unit vectors, whichever are fewer.

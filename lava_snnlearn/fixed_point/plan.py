@@ -66,7 +66,7 @@ def make_plan(network: Network, weight_bits: int, input: str | None, calibration
     else:
         entry = (current_entry if form == "current" else graded_entry)(network, stages, sample, weight_bits)
     scales = {stage.name: _scale(network, stage, entry, sample, weight_bits) for stage in entry.stages}
-    exponents = {stage.name: _bias_exponent(stage, scales[stage.name]) for stage in entry.stages}
+    exponents = {stage.name: bias_exponent(stage, scales[stage.name]) for stage in entry.stages}
     return Plan(entry, weight_bits, network.steps, scales, exponents)
 
 
@@ -79,7 +79,8 @@ def _scale(network: Network, stage: Stage, entry: Entry, sample: NDArray[np.floa
     return spiking_scale(stage, weight_bits, entry.largest if hears_data else 1)
 
 
-def _bias_exponent(stage: Stage, scale: int) -> int:
+def bias_exponent(stage: Stage, scale: int) -> int:
+    """The least exponent at which the bias fits; whole weight units where > must be as good as >=."""
     largest = float(np.abs(stage.bias * 2.0**scale * MEMBRANE_UNIT).max())
     exponent = max(0, math.ceil(math.log2(max(largest, 1.0) / limits.BIAS_MANTISSA_MAX)))
     if stage.neuron is not None and stage.neuron.reset == "zero" and decay_constant(stage) == 0:
@@ -138,7 +139,7 @@ def population_of(stage: Stage, scale: int, exponent: int, t_start: int = 0) -> 
         threshold = round(stage.threshold * 2.0**scale)
         fields |= {"vth": threshold, "v_init": round(stage.start * 2.0**scale * MEMBRANE_UNIT)}
         if neuron.reset == "zero":
-            # See _bias_exponent for the -1.
+            # See bias_exponent for the -1.
             fields |= {"kind": "lif", "vth": threshold - 1 if fields["dv"] == 0 else threshold}
     shape = stage.shape if len(stage.shape) == 3 else None
     mantissa = bias_mantissa(stage.bias, scale, exponent)

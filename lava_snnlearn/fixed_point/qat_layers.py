@@ -66,7 +66,7 @@ def chip_neuron(neuron: LIF, population: ChipPopulation) -> ChipLIF:
         reset=neuron.reset,
         surrogate=neuron.surrogate,
         detach_reset=neuron.detach_reset,
-        start=population.v_init / (unit * MEMBRANE_UNIT),
+        start=int(np.asarray(population.v_init)) / (unit * MEMBRANE_UNIT),
     )
 
 

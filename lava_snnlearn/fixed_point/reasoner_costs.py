@@ -22,8 +22,8 @@ from lava_snnlearn.checks import LimitError, instance_of, known_name, whole_numb
 from lava_snnlearn.fixed_point import limits
 from lava_snnlearn.fixed_point.reasoner import MAPPINGS, FixedReasoner
 from lava_snnlearn.graphs.graph import Graph, check_graph
+from lava_snnlearn.placement.chips import LOIHI1, synapse_bits
 
-DELAY_BITS = 6
 LAVA_SYNAPSES_MAX = 1 << 25
 """Synapses of one connection on Lava's simulator: 4 to 6 GB while it is built (some 120 bytes a synapse in the parent, half as
 many in the child)."""
@@ -83,12 +83,12 @@ class ReasonerShape:
     @property
     def edge_bits(self) -> int:
         """Synaptic memory of an edge."""
-        return self.edge_synapses * (limits.WEIGHT_BITS + DELAY_BITS)
+        return self.edge_synapses * synapse_bits(delayed=True)
 
     @property
     def node_bits(self) -> int:
         """Synaptic memory of a node without edges."""
-        return self.node_synapses * limits.WEIGHT_BITS
+        return self.node_synapses * synapse_bits(delayed=False)
 
 
 @dataclass(frozen=True)
@@ -214,12 +214,7 @@ class Partition:
         return "\n".join(lines)
 
 
-_CORE = {
-    "neurons": limits.NEURONS_PER_CORE,
-    "synaptic_bits": limits.SYNAPTIC_BITS_PER_CORE,
-    "input_axons": limits.FAN_IN_AXONS_PER_CORE,
-    "output_axons": limits.OUTPUT_AXONS_PER_CORE,
-}
+_CORE = {name: LOIHI1.core[name] for name in ("neurons", "synaptic_bits", "input_axons", "output_axons")}
 
 
 def partition(reasoner: FixedReasoner | ReasonerShape, graph: Graph, *, order: str = "degree") -> Partition:

@@ -9,6 +9,7 @@ import numpy as np
 
 from lava_snnlearn.fixed_point import limits
 from lava_snnlearn.fixed_point.arithmetic import bias_current
+from lava_snnlearn.fixed_point.population import UNFILTERED
 
 if TYPE_CHECKING:
     from lava_snnlearn.fixed_point.graph import Connection, FixedNetwork
@@ -21,9 +22,10 @@ def population_rows(network: FixedNetwork) -> list[list[str]]:
         bias = bias_current(np.asarray(p.bias_mant), p.bias_exp)
         fan_in = sum(math.prod(np.shape(c.weight)[1:]) for c in network.incoming(p.name))
         spread = f"{bias.min()}..{bias.max()}" if bias.any() else "0"
-        vth = f"0..{p.top}" if p.kind == "graded" else str(p.vth) if p.spiking else "-"
+        vth = f"0..{p.top}" if p.kind == "graded" else str(p.vth) if p.counted else "-"
         cores = math.ceil(p.size / limits.NEURONS_PER_CORE)
-        row = (p.name, p.size, p.kind, vth, p.dv, spread, p.t_start, f"{2.0**p.scale_bits:g}", fan_in or "current", cores)
+        leak = f"{p.dv}, du {p.du}" if p.du != UNFILTERED else str(p.dv)
+        row = (p.name, p.size, p.kind, vth, leak, spread, p.t_start, f"{2.0**p.scale_bits:g}", fan_in or "current", cores)
         rows.append([str(cell) for cell in row])
     return rows
 
@@ -54,7 +56,8 @@ def _shape(connection: Connection) -> str:
     return size if connection.geometry is None else f"{size} on {'x'.join(map(str, connection.geometry.input_shape))}"
 
 
-def _align(rows: list[list[str]]) -> str:
+def aligned(rows: list[list[str]]) -> str:
+    """Rows of text cells, the header first, as lines with columns below each other."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
@@ -66,7 +69,7 @@ def advice(network: FixedNetwork) -> list[str]:
     Figures of a core: 1024 neurons, 128 KB of synapses, 4096 input axons (Davies et al. 2018). The weights of a kernel are
     counted once. Advice, not an error: the figures differ on Loihi 2, and populations can be split.
     """
-    by_neurons = sum(math.ceil(p.size / limits.NEURONS_PER_CORE) for p in network.populations)
+    by_neurons = math.ceil(sum(p.size for p in network.populations) / limits.NEURONS_PER_CORE)
     bits = sum(c.stored_weights for c in network.connections) * limits.WEIGHT_BITS
     by_memory = math.ceil(bits / limits.SYNAPTIC_BITS_PER_CORE)
     lines = [f"Loihi 1: at least {max(by_neurons, by_memory)} cores ({by_neurons} by neurons, {by_memory} by synaptic memory)"]
@@ -91,9 +94,9 @@ def table(network: FixedNetwork) -> str:
         f"input: {host.form}, {host.features} features -> {host.size} channels, code {host.encoding!r}; "
         f"output: {network.output}",
         "",
-        _align(population_rows(network)),
+        aligned(population_rows(network)),
     ]
     if network.connections:
-        parts += ["", _align(connection_rows(network))]
+        parts += ["", aligned(connection_rows(network))]
     parts += ["", *advice(network), *network.notes]
     return "\n".join(parts)

@@ -16,13 +16,15 @@ class Trace:
     Step t of a population is its own t-th active step (step t_start + t of the sample), so that layers line up.
 
     Attributes:
-        spikes: per spiking population, uint8 [T, B, n]; of graded neurons the payloads.
-        membranes: per population, int32 [T, B, n] in 1/64 weight units, after reset; of graded neurons the states.
-        outputs: int64 [B, classes]: final membrane of the output accumulator, last state of graded outputs, or spike counts.
+        spikes: per spiking population, uint8 [T, B, n]; of graded neurons the payloads; of relays int32, what they send.
+        membranes: per population, int32 [T, B, n] in 1/64 weight units, after reset; of graded neurons the states, of relays
+            what they send.
+        outputs: int64 [B, classes]: final membrane of the output accumulator, last state of graded outputs and relays, or spike
+            counts.
         saturated: per population, how many neuron-steps were clipped to 24 bits (empty where the backend cannot tell).
     """
 
-    spikes: Mapping[str, NDArray[np.uint8]]
+    spikes: Mapping[str, NDArray[np.uint8 | np.int32]]
     membranes: Mapping[str, NDArray[np.int32]]
     outputs: NDArray[np.int64]
     saturated: Mapping[str, int] = field(default_factory=dict)

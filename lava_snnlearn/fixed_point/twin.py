@@ -16,10 +16,12 @@ from torch import Tensor
 
 from lava_snnlearn.fixed_point.emulator import topological_order
 from lava_snnlearn.fixed_point.graph import INPUT, Connection, FixedNetwork, Population
+from lava_snnlearn.fixed_point.population import UNFILTERED
 
 NOT_ALIGNED = (
-    "the torch twin takes graphs without cycles and graded neurons in which every delay is at least the t_start of the target "
-    "minus that of the source minus 1 (all that quantize makes of feed-forward networks); compare other graphs with Lava "
+    "the torch twin takes graphs without cycles, graded neurons, relays, filtered currents, initial currents, resets at fixed "
+    "times, exponents below 0 and payloads heard as spikes, in which every delay is at least the t_start of the target minus "
+    "that of the source minus 1 (all that quantize makes of feed-forward networks); compare other graphs with Lava "
     "(against=['lava'])"
 )
 
@@ -58,14 +60,16 @@ def forward(network: FixedNetwork, x: ArrayLike) -> TwinStates:
 
 
 def is_aligned(network: FixedNetwork) -> bool:
-    """True if :func:`forward` takes the network: no cycle, no graded neurons, and no synapse brings step t of its source to an
-    earlier step of its target, ``delay >= t_start of the target - t_start of the source - 1`` (the input starts at 0)."""
+    """True if :func:`forward` takes the network: no cycle, nothing that only imported networks have, no graded neurons, and no
+    synapse brings step t of its source to an earlier step of its target, ``delay >= t_start of the target - t_start of the
+    source - 1`` (the input starts at 0)."""
 
     def aligned(connection: Connection) -> bool:
         start = _start(network, connection.source)
         return bool(np.all(np.asarray(connection.delay) >= network.population(connection.target).t_start - start - 1))
 
-    if any(population.kind == "graded" for population in network.populations) or topological_order(network) is None:
+    other = any(p.kind in ("graded", "relay") or p.running or p.du != UNFILTERED for p in network.populations)
+    if other or any(c.exponent < 0 or c.binary for c in network.connections) or topological_order(network) is None:
         return False
     return all(aligned(connection) for connection in network.connections)
 
@@ -103,7 +107,7 @@ def _integrate(population: Population, current: Tensor, unit: float) -> tuple[Te
     bias = torch.from_numpy(np.asarray(population.bias_mant, dtype=np.float64)) * 2.0**population.bias_exp / fine
     threshold, delta = population.vth / unit, float(population.delta or 0) / unit
     kept = (4096 - population.dv) / 4096
-    v = torch.full_like(current[0], population.v_init / fine)
+    v = torch.zeros_like(current[0]) + torch.from_numpy(np.asarray(population.v_init, dtype=np.float64)) / fine
     spikes, membranes = [], []
     for now in current.unbind(0):
         leaked = torch.sign(v) * torch.floor(v.abs() * kept * fine) / fine

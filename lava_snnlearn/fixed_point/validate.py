@@ -8,12 +8,12 @@ import numpy as np
 
 from lava_snnlearn.checks import LimitError, known_name, whole_number, within
 from lava_snnlearn.fixed_point import limits
+from lava_snnlearn.fixed_point.population import INPUT
+from lava_snnlearn.fixed_point.sums import in_lockstep, largest_sum
 
 if TYPE_CHECKING:
     from lava_snnlearn.fixed_point.convolution import ConvShape
     from lava_snnlearn.fixed_point.graph import Connection, FixedNetwork
-
-INPUT = "input"
 
 
 def validate(network: FixedNetwork) -> None:
@@ -25,11 +25,12 @@ def validate(network: FixedNetwork) -> None:
         raise ValueError(f"population names must be unique, got {names}")
     within("steps", whole_number("steps", network.steps), 1, 1 << 24, "A sample needs at least one time step.")
     known_name("output population", network.output, names)
-    pairs = [(connection.source, connection.target) for connection in network.connections]
+    pairs = [(connection.source, connection.target, connection.label) for connection in network.connections]
     if len(set(pairs)) != len(pairs):
-        raise ValueError(f"there must be at most one connection from one population to another, got {pairs}")
+        raise ValueError(f"there must be at most one connection of the same label from one population to another, got {pairs}")
     for connection in network.connections:
         _check_ends(network, connection)
+    _check_running(network)
     _check_input(network)
     _check_reach(network)
     for name in names:
@@ -53,15 +54,33 @@ def _check_ends(network: FixedNetwork, connection: Connection) -> None:
     source = network.population(connection.source)
     if not source.spiking:
         raise ValueError(f"connection {connection.name}: an accumulator sends no spikes")
-    delays = np.unique(connection.delay)
-    if source.kind == "lif" and (len(delays) > 1 or target.t_start != source.t_start + 1 + int(delays[0])):
-        # It goes on spiking before and after its active steps; only a target in lockstep hears nothing of that.
-        raise ValueError(
-            f"connection {connection.name}: population {source.name!r} is a stock LIF, which cannot pause between samples, so "
-            f"all delays must be equal and {target.name!r} must start 1 + delay steps after it, at step "
-            f"{source.t_start + 1 + int(delays[0])} (t_start is {target.t_start}). "
-            "Use reset by subtraction for recurrent nets and mixed delays."
-        )
+
+
+def _check_running(network: FixedNetwork) -> None:
+    """What Lava can run only as a run a sample must be active from the first step on."""
+    late = [population.name for population in network.populations if population.t_start]
+    if not late or not network.one_by_one:
+        return
+    for connection in network.connections:
+        if not in_lockstep(network, connection):
+            _refuse_lag(network, connection)
+    running = [population.name for population in network.populations if population.running]
+    raise ValueError(
+        f"populations {running} have an initial state or resets at fixed times, which on Lava count from the first step of a "
+        f"run; so all populations must have t_start 0, but {late} have not"
+    )
+
+
+def _refuse_lag(network: FixedNetwork, connection: Connection) -> None:
+    source, target = network.population(connection.source), network.population(connection.target)
+    kind = "a stock LIF" if source.kind == "lif" else "a relay"
+    start = source.t_start + 1 + int(np.min(connection.delay))
+    raise ValueError(
+        f"connection {connection.name}: population {source.name!r} is {kind}, which cannot pause between samples, so all "
+        f"delays must be equal and {target.name!r} must start 1 + delay steps after it, at step {start} (t_start is "
+        f"{target.t_start}), or all populations must start at step 0. "
+        "Use reset by subtraction for recurrent nets and mixed delays."
+    )
 
 
 def _check_images(network: FixedNetwork, connection: Connection, geometry: ConvShape) -> None:
@@ -124,10 +143,11 @@ def _check_reach(network: FixedNetwork) -> None:
 
 
 def _check_sums(network: FixedNetwork, name: str) -> None:
-    total = sum(connection.bound(network.largest_sent(connection.source)) for connection in network.incoming(name))
-    total += limits.CURRENT_MAX if name in network.host.targets else 0
     kind = network.population(name).kind
     limit = limits.WRAP_FREE_MAX if kind == "lif" else limits.CHANNEL_MAX
+    # Lava makes the sum before it shifts it right.
+    before = [connection.reach(network.largest_sent(connection.source)) for connection in network.incoming(name)]
+    total = max([largest_sum(network, name), *before])
     if total > limit:
         raise LimitError(
             f"population {name!r}: its synaptic sum can reach {total}, more than {limit}, which Lava's int32 channels carry "

@@ -8,7 +8,11 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
+
+from lava_snnlearn.checks import LavaMissingError
+from lava_snnlearn.newer_python import EXPERIMENTAL_LAVA, experimental, hashable_encoders
 
 if TYPE_CHECKING:
     from lava_snnlearn.lava_backend.configuration import ModelMap, run_config
@@ -45,12 +49,16 @@ def _import_lava() -> None:
                 "Remove the call of multiprocessing.set_start_method, or import lava_snnlearn.lava_backend before it."
             )
     try:
-        import lava.magma.core.process.process  # noqa: F401
+        with hashable_encoders() if experimental() else nullcontext():
+            import lava.magma.core.process.process  # noqa: F401
     except (ImportError, ValueError) as error:  # ValueError: a dataclass of lava-nc 0.10.0 that Python 3.11 refuses
         version = ".".join(map(str, sys.version_info[:3]))
-        raise ImportError(
-            f"Lava cannot be imported here (Python {version}): {error}. "
-            "Use Python 3.10 and run: pip install lava-nc==0.10.0. Training, emulation and exchange work without it."
+        remedy = "Use Python 3.10 and run: pip install lava-nc==0.10.0."
+        if sys.version_info >= (3, 11):
+            remedy += f" Lava supports no newer Python; for experiments set {EXPERIMENTAL_LAVA}=1 (see the README)."
+        raise LavaMissingError(
+            f"Lava cannot be imported here (Python {version}): {error}. {remedy} "
+            "Training, emulation and exchange work without it."
         ) from error
 
 

@@ -3,7 +3,8 @@
 Stock ``Dense`` (with delays ``DelayConnection``, equal to stock ``DelayDense`` and many times faster) and, per population,
 ``SoftResetLIF`` (reset by subtraction, accumulators), stock ``LIFReset`` (reset to zero) or ``EPNeuron`` (graded). A whole
 batch of samples is one long run: the sources send sample after sample, ``period`` steps each, and the neurons reset themselves
-between them.
+between them. Networks that are ``one_by_one`` run each sample by itself, on fresh processes. Relays are no processes: synapses
+that feed one are connected with those that it feeds.
 
 A convolution is stock ``Conv`` where that is exact: it ignores the weight exponent, wraps sums at 24 bits and keeps its
 geometry in 8 bits. Elsewhere it is a stock ``Sparse`` (``DelayConnection`` with a delay). ``Conv`` numbers images in the order
@@ -20,7 +21,7 @@ from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.run_configs import RunConfig
 from lava.proc.conv.process import Conv
 from lava.proc.dense.process import Dense
-from lava.proc.lif.process import LIFReset
+from lava.proc.lif.process import LIF, LIFReset
 from lava.proc.sparse.process import Sparse
 from lava.utils.weightutils import SignMode
 from numpy.typing import ArrayLike, NDArray
@@ -44,6 +45,7 @@ _CONV_SUM_MAX = (1 << 23) - 1
 """Stock Conv wraps its sums to signed 24 bits."""
 _CONV_GEOMETRY_MAX = 127
 """Stock Conv keeps kernel size, stride, padding, dilation and groups as int8."""
+_SIGN_MODES = {"mixed": SignMode.MIXED, "excitatory": SignMode.EXCITATORY, "inhibitory": SignMode.INHIBITORY}
 _TURNED = (2, 1, 0)
 """Axes that turn (C, H, W) into Conv's (W, H, C), and back."""
 
@@ -53,12 +55,12 @@ class ProcessGraph:
     """The processes of a network, connected, for one run of ``steps`` steps over ``samples`` samples.
 
     ``sources`` go by what they feed: "input" (connections from the input), or a population that takes a current. ``neurons``
-    and ``recorders`` go by population name, ``synapses`` by (source, target).
+    (without relays) and ``recorders`` go by population name, ``synapses`` by the connection's name.
     """
 
     sources: dict[str, SampleSource]
     neurons: dict[str, AbstractProcess]
-    synapses: dict[tuple[str, str], AbstractProcess]
+    synapses: dict[str, AbstractProcess]
     recorders: dict[str, Recorder]
     samples: int
     steps: int
@@ -68,63 +70,84 @@ def build(network: FixedNetwork, x: ArrayLike) -> ProcessGraph:
     """Fresh, connected processes for the samples x (as in ``emulate``).
 
     Users who want to add processes of their own connect them to ``neurons[name].s_out`` before they run the graph.
+
+    Raises:
+        ValueError: several samples for a network that takes them one by one.
     """
     signal = network.encode(x)
     samples, period = signal.shape[1], network.period
-    neurons = {population.name: _neuron(population, network) for population in network.populations}
-    sources = _sources(network, signal)
-    synapses: dict[tuple[str, str], AbstractProcess] = {}
+    if network.one_by_one:
+        period = network.steps
+        if samples > 1:
+            raise ValueError(f"this network runs its samples one by one on Lava, and there are {samples}; build each by itself")
+    neurons = {
+        population.name: _neuron(population, network) for population in network.populations if population.kind != "relay"
+    }
+    sources = _sources(network, signal, period)
+    synapses = {connection.name: _synapse(connection, network) for connection in network.connections}
+    graph = ProcessGraph(sources, neurons, synapses, {}, samples, samples * period)
     for connection in network.connections:
-        sender = sources[INPUT] if connection.source == INPUT else neurons[connection.source]
-        synapse = _synapse(connection, network)
-        _connect(connection, sender, synapse, neurons[connection.target])
-        synapses[connection.source, connection.target] = synapse
-    for name in network.host.targets:
-        sources[name].s_out.connect(neurons[name].a_in)
-    recorders: dict[str, Recorder] = {}
+        for port in _outlets(network, graph, connection.source):
+            _connect_into(connection, port, synapses[connection.name])
     for population in network.populations:
         recorder = Recorder(shape=(population.size,), steps=samples * period)
-        neurons[population.name].s_out.connect(recorder.s_in)
-        recorder.v_ref.connect_var(neurons[population.name].v)
-        recorders[population.name] = recorder
-    return ProcessGraph(sources, neurons, synapses, recorders, samples, samples * period)
+        graph.recorders[population.name] = recorder
+        if population.kind == "relay":
+            inlets = [recorder.s_in]
+        else:
+            neuron = neurons[population.name]
+            neuron.s_out.connect(recorder.s_in)
+            recorder.v_ref.connect_var(neuron.v)
+            inlets = [neuron.a_in]
+        for port in _feeding(network, graph, population.name):
+            for inlet in inlets:
+                port.connect(inlet)
+    return graph
 
 
-def _sources(network: FixedNetwork, signal: NDArray[np.int32]) -> dict[str, SampleSource]:
+def _feeding(network: FixedNetwork, graph: ProcessGraph, name: str) -> list[Any]:
+    """Flat ports that send what a population hears."""
+    ports = [_outlet(connection, graph.synapses[connection.name]) for connection in network.incoming(name)]
+    return ports + ([graph.sources[name].s_out] if name in network.host.targets else [])
+
+
+def _outlets(network: FixedNetwork, graph: ProcessGraph, source: str) -> list[Any]:
+    """Flat ports that together send what a source sends."""
+    if source == INPUT:
+        return [graph.sources[INPUT].s_out]
+    if source in graph.neurons:
+        return [graph.neurons[source].s_out]
+    return _feeding(network, graph, source)
+
+
+def _sources(network: FixedNetwork, signal: NDArray[np.int32], period: int) -> dict[str, SampleSource]:
     """What sends the signal [T, B, n]: one for all connections, or one for each population that takes a part of the current,
     which it hears in its own active steps."""
     sources = {}
     for name in network.host.targets or (INPUT,):
         start = 0 if name == INPUT else network.population(name).t_start
         part = signal if name == INPUT else signal[:, :, network.current_part(name)]
-        sources[name] = SampleSource(data=scheduled(part, network.period, start))
+        sources[name] = SampleSource(data=scheduled(part, period, start))
     return sources
 
 
-def _connect(connection: Connection, sender: AbstractProcess, synapse: AbstractProcess, target: AbstractProcess) -> None:
+def _connect_into(connection: Connection, port: Any, synapse: AbstractProcess) -> None:
+    """Connect a flat port with a synapse."""
     if isinstance(synapse, Conv):
         assert connection.geometry is not None
-        sender.s_out.reshape(connection.geometry.input_shape).transpose(_TURNED).connect(synapse.s_in)
-        synapse.a_out.transpose(_TURNED).flatten().connect(target.a_in)
-    else:
-        sender.s_out.connect(synapse.s_in)
-        synapse.a_out.connect(target.a_in)
+        port = port.reshape(connection.geometry.input_shape).transpose(_TURNED)
+    port.connect(synapse.s_in)
+
+
+def _outlet(connection: Connection, synapse: AbstractProcess) -> Any:
+    """The flat port that a synapse sends its sums on."""
+    return synapse.a_out.transpose(_TURNED).flatten() if isinstance(synapse, Conv) else synapse.a_out
 
 
 def _neuron(population: Population, network: FixedNetwork) -> AbstractProcess:
     bias = np.asarray(population.bias_mant, dtype=np.int64)
     if population.kind == "lif":
-        # du = 4095: the effective current decay is du + 1 = 4096, i.e. the current is not filtered. Lava counts steps from 1.
-        return LIFReset(
-            shape=(population.size,),
-            du=4095,
-            dv=population.dv,
-            vth=population.vth,
-            bias_mant=bias,
-            bias_exp=population.bias_exp,
-            reset_interval=network.period,
-            reset_offset=population.t_start + 1,
-        )
+        return _stock_lif(population, network)
     common: dict[str, Any] = {
         "shape": (population.size,),
         "bias_mant": bias,
@@ -145,8 +168,27 @@ def _neuron(population: Population, network: FixedNetwork) -> AbstractProcess:
     )
 
 
+def _stock_lif(population: Population, network: FixedNetwork) -> AbstractProcess:
+    options: dict[str, Any] = {
+        "shape": (population.size,),
+        "du": population.du,
+        "dv": population.dv,
+        "vth": population.vth,
+        "bias_mant": np.asarray(population.bias_mant, dtype=np.int64),
+        "bias_exp": population.bias_exp,
+        "u": np.asarray(population.u_init),
+        "v": np.asarray(population.v_init),
+    }
+    if not network.one_by_one:
+        # Lava counts steps from 1.
+        return LIFReset(reset_interval=network.period, reset_offset=population.t_start + 1, **options)
+    if population.reset_interval:
+        return LIFReset(reset_interval=population.reset_interval, reset_offset=population.reset_offset, **options)
+    return LIF(**options)
+
+
 def _synapse(connection: Connection, network: FixedNetwork) -> AbstractProcess:
-    message_bits = 8 if network.largest_sent(connection.source) > 1 else 0
+    message_bits = _message_bits(connection, network)
     if _conv_is_exact(connection, network):
         return _conv(connection, message_bits)
     weights = np.asarray(connection.weight, dtype=np.int64)
@@ -156,11 +198,19 @@ def _synapse(connection: Connection, network: FixedNetwork) -> AbstractProcess:
         "num_weight_bits": limits.WEIGHT_BITS,
         "num_message_bits": message_bits,
         # Lava guesses the sign mode from the matrix, and the rounding of weights depends on it.
-        "sign_mode": SignMode.MIXED,
+        "sign_mode": _SIGN_MODES[connection.sign_mode],
     }
     if connection.max_delay:
         return DelayConnection.dense(delays=connection.delay, **options)
     return Dense(**options) if connection.geometry is None else Sparse(**options)
+
+
+def _message_bits(connection: Connection, network: FixedNetwork) -> int:
+    """0: synapses hear whether something is sent; above that they hear its value, whatever its number of bits."""
+    values = network.smallest_sent(connection.source), network.largest_sent(connection.source)
+    if connection.binary or values == (0, 1):
+        return 0
+    return limits.GRADED_BITS if values[0] == 0 and values[1] <= limits.GRADED_MAX else limits.PAYLOAD_BITS
 
 
 def _conv_is_exact(connection: Connection, network: FixedNetwork) -> bool:
@@ -206,11 +256,19 @@ def run_lava(network: FixedNetwork, x: ArrayLike, *, time_limit: float = TIME_LI
         LavaRunError: a model raised, died or blocked; the message holds its traceback. TypeError: no FixedNetwork.
     """
     check_network("run_lava", network)
-    graph = build(network, x)
-    first = next(iter(graph.sources.values()))
-    run_guarded(first, graph.steps, run_config("fixed_pt") if run_cfg is None else run_cfg, time_limit)
-    records = {name: (recorder.spikes, recorder.membranes) for name, recorder in graph.recorders.items()}
-    return _trace(network, graph.samples, records)
+    config = run_config("fixed_pt") if run_cfg is None else run_cfg
+    traces = []
+    for samples in _runs(network, x):
+        graph = build(network, samples)
+        run_guarded(next(iter(graph.sources.values())), graph.steps, config, time_limit)
+        traces.append(_trace(network, graph, {name: (r.spikes, r.membranes) for name, r in graph.recorders.items()}))
+    return _joined(traces)
+
+
+def _runs(network: FixedNetwork, x: ArrayLike) -> list[NDArray[np.int32]]:
+    """The chip's input of every run on Lava: all samples, or one by one."""
+    signal = network.encode(x)
+    return [signal[:, b : b + 1] for b in range(signal.shape[1])] if network.one_by_one else [signal]
 
 
 def run_in_process(network: FixedNetwork, x: ArrayLike) -> Trace:
@@ -222,12 +280,15 @@ def run_in_process(network: FixedNetwork, x: ArrayLike) -> Trace:
     order = topological_order(network)
     if order is None:
         raise ValueError("run_in_process takes graphs without cycles; use run_lava for recurrent networks")
-    graph = build(network, x)
+    return _joined([_step_through(network, order, build(network, samples)) for samples in _runs(network, x)])
+
+
+def _step_through(network: FixedNetwork, order: list[Population], graph: ProcessGraph) -> Trace:
     sources = {name: InProcessModel(process) for name, process in graph.sources.items()}
     neurons = {name: InProcessModel(process) for name, process in graph.neurons.items()}
-    synapses = {ends: InProcessModel(process) for ends, process in graph.synapses.items()}
+    synapses = {name: InProcessModel(process) for name, process in graph.synapses.items()}
     shape = {p.name: (graph.steps, p.size) for p in network.populations}
-    records = {name: (np.zeros(shape[name], np.int32), np.zeros(shape[name], np.int32)) for name in neurons}
+    records = {p.name: (np.zeros(shape[p.name], np.int32), np.zeros(shape[p.name], np.int32)) for p in order}
     for t in range(graph.steps):
         fed = {name: source.step()["s_out"] for name, source in sources.items()}
         sent = {INPUT: fed[INPUT]} if INPUT in fed else {}
@@ -235,15 +296,17 @@ def run_in_process(network: FixedNetwork, x: ArrayLike) -> Trace:
             name = population.name
             current = np.zeros(population.size, np.int32) + fed.get(name, 0)
             for connection in network.incoming(name):
-                ends = (connection.source, name)
-                current = current + _step(graph.synapses[ends], synapses[ends], connection, sent[connection.source])
-            sent[name] = neurons[name].step(a_in=current)["s_out"]
-            records[name][0][t], records[name][1][t] = sent[name], neurons[name].read("v")
-    return _trace(network, graph.samples, records)
+                synapse = graph.synapses[connection.name]
+                current = current + _step(synapse, synapses[connection.name], connection, sent[connection.source])
+            sent[name] = neurons[name].step(a_in=current)["s_out"] if name in neurons else current
+            records[name][0][t] = sent[name]
+            if name in neurons:
+                records[name][1][t] = neurons[name].read("v")
+    return _trace(network, graph, records)
 
 
 def _step(process: AbstractProcess, model: InProcessModel, connection: Connection, sent: NDArray[Any]) -> NDArray[Any]:
-    """One step of a synapse's model between flat populations; what :func:`_connect` does by virtual ports."""
+    """One step of a synapse's model between flat populations; what :func:`build` does by virtual ports."""
     if isinstance(process, Conv):
         assert connection.geometry is not None
         image = sent.reshape(connection.geometry.input_shape).transpose(_TURNED)
@@ -251,20 +314,36 @@ def _step(process: AbstractProcess, model: InProcessModel, connection: Connectio
     return model.step(s_in=sent)["a_out"]
 
 
-def _trace(network: FixedNetwork, samples: int, records: dict[str, tuple[NDArray[Any], NDArray[Any]]]) -> Trace:
+def _trace(network: FixedNetwork, graph: ProcessGraph, records: dict[str, tuple[NDArray[Any], NDArray[Any]]]) -> Trace:
     """Cut the run of all samples into [T, B, n], each population from its own first active step."""
-    spikes: dict[str, NDArray[np.uint8]] = {}
+    spikes: dict[str, NDArray[Any]] = {}
     membranes: dict[str, NDArray[np.int32]] = {}
-    for name, (sent, membrane) in records.items():
-        if not len(sent) == len(membrane) == samples * network.period:
-            raise RuntimeError(f"population {name!r} recorded {len(sent)} of {samples * network.period} steps")
+    period = graph.steps // graph.samples
     for population in network.populations:
+        name = population.name
+        sent, membrane = records[name]
+        # What relays send is all that they have.
+        membrane = sent if population.kind == "relay" else membrane
+        if not len(sent) == len(membrane) == graph.steps:
+            raise RuntimeError(f"population {name!r} recorded {len(sent)} of {graph.steps} steps")
         active = slice(population.t_start, population.t_start + network.steps)
-        sent, membrane = (rows.reshape(samples, network.period, -1).swapaxes(0, 1)[active] for rows in records[population.name])
-        membranes[population.name] = membrane.astype(np.int32)
+        sent, membrane = (rows.reshape(graph.samples, period, -1).swapaxes(0, 1)[active] for rows in (sent, membrane))
+        membranes[name] = membrane.astype(np.int32)
         if population.spiking:
-            spikes[population.name] = sent.astype(np.uint8)
+            spikes[name] = sent.astype(population.sent_dtype)
     last = network.output
     counted = network.population(last).counted
     outputs = spikes[last].sum(axis=0, dtype=np.int64) if counted else membranes[last][-1].astype(np.int64)
     return Trace(spikes, membranes, outputs)
+
+
+def _joined(traces: list[Trace]) -> Trace:
+    """The traces of several runs as one of all their samples."""
+    if len(traces) == 1:
+        return traces[0]
+    first = traces[0]
+    return Trace(
+        {name: np.concatenate([trace.spikes[name] for trace in traces], axis=1) for name in first.spikes},
+        {name: np.concatenate([trace.membranes[name] for trace in traces], axis=1) for name in first.membranes},
+        np.concatenate([trace.outputs for trace in traces]),
+    )

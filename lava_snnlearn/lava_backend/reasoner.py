@@ -144,8 +144,7 @@ def verify_reasoner(
         Report; ``report.ok`` is the answer, ``str(report)`` the readable form. A population is a node; a score counts as one of
         its neuron 0 in the last step.
 
-    Raises:
-        As :func:`run_lava_reasoner`.
+    Raises what :func:`run_lava_reasoner` raises.
     """
     ours = emulate_reasoner(fixed, graph, source, query, record="all")
     theirs = run_lava_reasoner(fixed, graph, source, query, time_limit=time_limit)

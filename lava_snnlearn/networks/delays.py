@@ -67,8 +67,8 @@ class DelaySettings:
         """Settings from a kind's name and ``max_delay`` (None: the default), or settings as they are.
 
         Raises:
-            ValueError: ``max_delay`` without delays, or beside settings, which have their own. TypeError: neither name nor
-            settings.
+            ValueError: ``max_delay`` without delays, or beside settings, which have their own.
+            TypeError: neither name nor settings.
         """
         if isinstance(delays, str):
             return cls(delays) if max_delay is None else cls(delays, max_delay)

@@ -215,8 +215,7 @@ class GraphReasoner(nn.Module):
 
         Of a homogeneous network, the direction from source to target. It runs in plain torch.
 
-        Raises:
-            As :meth:`run`.
+        Raises what :meth:`run` raises.
         """
         sources, queries = self._batch(graph, torch.tensor([source]), torch.tensor([query]))
         targets = self._candidates(graph, torch.tensor([[target]]), 1)

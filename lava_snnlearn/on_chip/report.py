@@ -13,7 +13,7 @@ from lava_snnlearn.citations import citation
 from lava_snnlearn.data import Dataset
 from lava_snnlearn.files import write_text
 from lava_snnlearn.fixed_point.emulator import emulate
-from lava_snnlearn.fixed_point.table import advice, connection_rows, population_rows
+from lava_snnlearn.fixed_point.table import connection_rows, population_rows
 from lava_snnlearn.fixed_point.trace import Trace
 from lava_snnlearn.on_chip.learners import State
 from lava_snnlearn.on_chip.spide import OnChipState, train_sample
@@ -23,6 +23,7 @@ from lava_snnlearn.report import (
     Figures,
     activity,
     inference_figures,
+    resources,
     task_accuracies,
     ternary_raster,
     training_figures,
@@ -52,7 +53,9 @@ def write(
         lessons: a trainer a task. state: the network after all. config: what decided it.
         answer: of the emulator, on the test split.
     """
-    trace = emulate(summary.network, data.test.x[:PICTURED])
+    pictured = data.test.x[:PICTURED]
+    trace = emulate(summary.network, pictured)
+    taken = resources(summary.network, trace, pictured)
     shown = {"on_chip": True} | dataclasses.asdict(settings) | {"options": dict(settings.options)}
     content = {"settings": shown, "network": config, "results": _results(summary, state, answer, trace)}
     write_text(summary.folder / "summary.json", json.dumps(content, indent=2) + "\n")
@@ -81,12 +84,13 @@ def write(
             ],
             "Populations": population_rows(summary.network),
             "Connections": connection_rows(summary.network),
+            **taken.tables,
         },
-        figures=_figures(summary, data, lessons[0], state, answer, trace),
+        figures=_figures(summary, data, lessons[0], state, answer, trace) | taken.figures,
         text={
             "Replay": "\n".join(map(str, summary.replays)),
             "Verification": str(summary.verification),
-            "Resources": "\n".join([*advice(summary.network), *summary.network.notes]),
+            "Resources": taken.text,
             "Settings": "\n".join(f"{key} = {value}" for key, value in (shown | config).items()),
             "Please cite": citation(settings.method),
         },

@@ -128,6 +128,8 @@ class OnChipTrainer:
         try:
             run = checkpoints.read_progress(tree["progress"])
             self.state = self.learner.state.from_dict(tree["chip"])
+            if run.best_weights is not None:
+                self.learner.state.from_dict(run.best_weights)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise FileFormatError(f"{where} is not a valid checkpoint: {error}") from error
         self._folder.claim(self.config())

@@ -15,13 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lava_snnlearn.checks import at_least, known_name
+from lava_snnlearn.fixed_point.event_energy import ADD_PJ, MULTIPLY_ADD_PJ
+from lava_snnlearn.fixed_point.events import synaptic_operations
 from lava_snnlearn.fixed_point.reasoner import MAPPINGS
 from lava_snnlearn.graphs.graph import Graph, check_graph
 
-ADD_PJ = 0.9
-"""32-bit floating-point addition, 45 nm."""
-MULTIPLY_ADD_PJ = 4.6
-"""The same with a multiplication before (3.7 pJ)."""
 NBFNET_LAYERS = 6
 
 
@@ -59,7 +57,8 @@ class EnergyEstimate:
                 f"spike rate {self.rate:.4f} per neuron and step",
                 f"SynOps per query {self.operations:.4g} "
                 f"({self.edge_operations:.4g} on edges, {self.node_operations:.4g} in nodes)",
-                f"energy per query, estimate from 45 nm constants (0.9 pJ an addition, 4.6 pJ a multiplication with addition): "
+                f"energy per query, estimate from 45 nm constants ({ADD_PJ} pJ an addition, {MULTIPLY_ADD_PJ} pJ a "
+                f"multiplication with addition): "
                 f"spikes {self.spiking_pj / 1e6:.4g} uJ (all SynOps {self.counted_pj / 1e6:.4g} uJ), "
                 f"NBFNet {self.nbfnet_pj / 1e6:.4g} uJ, ratio {self.ratio:.3g}",
             ]
@@ -96,7 +95,7 @@ def estimate_energy(
     if counts.ndim != 2 or counts.shape[1] != graph.nodes or not len(counts):
         raise ValueError(f"spike_counts has shape {counts.shape}; expected [B, {graph.nodes}], B >= 1")
     degree = np.bincount(np.asarray(graph.source), minlength=graph.nodes)
-    spikes, on_edges = float(counts.sum() / len(counts)), float((counts @ degree).mean())
+    spikes, on_edges = float(counts.sum() / len(counts)), float(synaptic_operations(counts, degree).mean())
     rate = spikes / (graph.nodes * width * steps)
     if mapping == "exact":
         edge_operations, node_operations = width * on_edges, 0.0

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lava_snnlearn.checks import at_least, known_name
+from lava_snnlearn.checks import LimitError, at_least, known_name
 from lava_snnlearn.fixed_point.reasoner import FixedReasoner
+from lava_snnlearn.fixed_point.reasoner_costs import partition, reasoner_costs
+from lava_snnlearn.placement import LOIHI1
 from lava_snnlearn.reasoning.evaluation import evaluate
 from lava_snnlearn.reasoning.pipeline import Settings, asked_graph, told
 from lava_snnlearn.reasoning.proof import Proof, prove, spread_queries
@@ -53,6 +55,30 @@ def emulate_file(file: Path, data: str | None, samples: int | None, **others: An
     answered = evaluate(reasoner, found, limit=count)
     speed = answered.queries / answered.seconds
     return f"{reasoner}\n\ntest of {found.name}: {told(answered)} ({speed:.0f} a second)"
+
+
+def check_file(file: Path, data: str | None, *, target: str, **others: Any) -> tuple[str, bool]:
+    """What a reasoner takes on its graph, and its nodes dealt to cores, as text; and whether they fit.
+
+    Args:
+        file, data: as in :func:`verify_file`. target: "loihi1"; there is no partition for another chip. others: options that
+            must be None.
+
+    Raises:
+        ValueError, FileFormatError.
+    """
+    _refuse(others)
+    if target != LOIHI1.name:
+        raise ValueError(
+            f"--target is {target}, but the nodes of a reasoner are dealt to the cores of {LOIHI1.name}; leave it out"
+        )
+    reasoner = FixedReasoner.load(file)
+    graph = asked_graph(_data_of(file, data, reasoner)).graph()
+    costs = reasoner_costs(reasoner, graph)
+    try:
+        return f"{costs}\n\n{partition(reasoner, graph)}", True
+    except LimitError as error:
+        return f"{costs}\n\nerror: {error}", False
 
 
 def _refuse(others: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 
 from lava_snnlearn import checkpoints
 from lava_snnlearn.files import FileFormatError
+from lava_snnlearn.stored_runs import check_fields, check_weights
 
 
 @dataclass(frozen=True)
@@ -99,13 +100,16 @@ def restore_state(
     """
     try:
         progress = dict(tree["progress"])
+        check_fields(TrainingState, progress)
         state = TrainingState(**(progress | {"rows": [_row_of(row) for row in progress["rows"]]}))
         checkpoints.load_weights(model, tree["model"], where)
+        if state.best_weights is not None:
+            check_weights(state.best_weights, tree["model"], "best epoch")
         checkpoints.load_optimiser(optimiser, tree["optimiser"], where)
         checkpoints.restore_generators(tree["generators"], device)
     except FileFormatError:
         raise
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
         raise FileFormatError(f"{where} is not a valid checkpoint of a graph reasoner: {error}") from error
     return state
 
@@ -116,4 +120,6 @@ def _row_tree(row: ReasoningEpoch) -> dict[str, Any]:
 
 
 def _row_of(tree: Mapping[str, Any]) -> ReasoningEpoch:
-    return ReasoningEpoch(**(dict(tree) | {"valid": {measure["name"]: measure["value"] for measure in tree["valid"]}}))
+    values = dict(tree) | {"valid": {measure["name"]: measure["value"] for measure in tree["valid"]}}
+    check_fields(ReasoningEpoch, values)
+    return ReasoningEpoch(**values)

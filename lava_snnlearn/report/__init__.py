@@ -15,9 +15,11 @@ from lava_snnlearn.report.plots import (
     weight_pictures,
 )
 from lava_snnlearn.report.reasoning_plots import plot_explanation
+from lava_snnlearn.report.resources import Resources, resources
 
 __all__ = [
     "Figures",
+    "Resources",
     "activity",
     "alignment_table",
     "confusion_matrix",
@@ -28,6 +30,7 @@ __all__ = [
     "plot_explanation",
     "raster",
     "rates",
+    "resources",
     "states",
     "task_accuracies",
     "ternary_raster",

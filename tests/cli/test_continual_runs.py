@@ -27,7 +27,7 @@ needs_data = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"{DATA_VARIABLE} na
 
 SMALL = ("--epochs", "2", "--train-size", "300", "--layers", "24", "--verify-samples", "3")
 FILES = ["checkpoint.h5", "config.json", "matrix.csv", "report.html", "results.json", "summary.json"]
-PNGS = ["confusion_matrix.png", "curves.png", "membranes.png", "raster.png", "rates.png", "tasks.png"]
+PNGS = ["confusion_matrix.png", "curves.png", "membranes.png", "placement.png", "raster.png", "rates.png", "tasks.png"]
 FOLDERS = ["task_00", "task_01"]
 
 
@@ -212,11 +212,8 @@ def test_an_interrupted_run_is_resumed(
     assert results(tmp_path / "broken")["comparisons"] != second["comparisons"]
 
 
-def test_a_mismatch_is_exit_status_1(call: Any, results: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lava_snnlearn.fixed_point import emulator
-
-    real = emulator.soft_reset_step
-    monkeypatch.setattr(emulator, "soft_reset_step", lambda v, a, *, dv, **rest: real(v, a, dv=dv + 1, **rest))
+@pytest.mark.usefixtures("leaky_emulator")
+def test_a_mismatch_is_exit_status_1(call: Any, results: Any, tmp_path: Path) -> None:
     result = call("run", "--method", "gpm", "--sequence", "split", "--tasks", "2", *SMALL, "--runs-dir", tmp_path)
     assert result.code == 1, result
     assert "first mismatch: " in result.out

@@ -25,8 +25,8 @@ from lava_snnlearn.on_chip.spide import OnChipState, infer
 SMALL = ("--epochs", "2", "--train-size", "200", "--layers", "16", "--verify-samples", "2")
 ON_CHIP = ("--method", "spide", "--on-chip", *SMALL, "--replay-samples", "2")
 ALWAYS = ["checkpoint.h5", "config.json", "metrics.csv", "network.h5", "report.html", "summary.json", "weights.h5"]
-SPIKING = ["confusion_matrix.png", "curves.png", "diagnostics.png", "membranes.png", "raster.png", "rates.png"]
-GRADED = ["confusion_matrix.png", "curves.png", "diagnostics.png", "states.png"]
+SPIKING = ["confusion_matrix.png", "curves.png", "diagnostics.png", "membranes.png", "placement.png", "raster.png", "rates.png"]
+GRADED = ["confusion_matrix.png", "curves.png", "diagnostics.png", "placement.png", "states.png"]
 LEARNING = ["backward_spikes.png", "weights.png"]
 
 

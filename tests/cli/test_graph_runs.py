@@ -345,3 +345,16 @@ def test_options_are_listed(call: Any) -> None:
     for own in ("width", "epochs", "seed", "data="):
         assert f"{own}" not in block.split("options: ")[1].split("\n")[0]
     assert "Temporal spiking neural networks with synaptic delay" in block
+
+
+def test_check_deals_the_nodes_to_cores(call: Any, refused: Any, learnt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = call("check", learnt / "reasoner.h5")
+    assert result.code == 0, result
+    assert "30 nodes on 1 cores of 1 Loihi 1 chips" in result.out
+    assert "Loihi 1 cores    at least 1" in result.out
+    assert "--samples: for networks" in refused("check", learnt / "reasoner.h5", "--samples", "3")
+    assert "--target is loihi2" in refused("check", learnt / "reasoner.h5", "--target", "loihi2")
+    monkeypatch.setitem(reasoner_costs._CORE, "synaptic_bits", 100)
+    result = call("check", learnt / "reasoner.h5")
+    assert result.code == 1
+    assert "error: node" in result.out

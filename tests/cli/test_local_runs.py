@@ -35,7 +35,10 @@ SMALL = (
     "2",
 )
 FILES = {"checkpoint.h5", "config.json", "network.h5", "report.html", "summary.json", "weights.h5"}
-PICTURES = {f"{name}.png" for name in ("confusion_matrix", "curves", "diagnostics", "membranes", "raster", "rates", "weights")}
+PICTURES = {
+    f"{name}.png"
+    for name in ("confusion_matrix", "curves", "diagnostics", "membranes", "placement", "raster", "rates", "weights")
+}
 
 
 def assert_complete(folder: Path, files: set[str], pictures: set[str], samples: int) -> dict[str, Any]:

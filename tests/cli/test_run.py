@@ -17,10 +17,9 @@ import pytest
 import lava_snnlearn as snn
 from lava_snnlearn import file_commands
 from lava_snnlearn.files import read_tree
-from lava_snnlearn.fixed_point import emulator
 from lava_snnlearn.methods import METHODS, OTTT
 
-PNGS = ["confusion_matrix.png", "curves.png", "membranes.png", "raster.png", "rates.png"]
+PNGS = ["confusion_matrix.png", "curves.png", "membranes.png", "placement.png", "raster.png", "rates.png"]
 FILES = sorted(
     ["checkpoint.h5", "config.json", "metrics.csv", "network.h5", "report.html", "summary.json", "weights.h5", *PNGS]
 )
@@ -232,11 +231,10 @@ def test_an_earlier_run_is_not_overwritten_unless_told(
     assert json.loads((tmp_path / "mine" / "config.json").read_text())["seed"] == 1
 
 
+@pytest.mark.usefixtures("leaky_emulator")
 def test_a_mismatch_is_exit_status_1_and_said_everywhere(
-    call: Any, results: Any, small: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: Any, results: Any, small: tuple[str, ...], tmp_path: Path
 ) -> None:
-    real = emulator.soft_reset_step
-    monkeypatch.setattr(emulator, "soft_reset_step", lambda v, a, *, dv, **rest: real(v, a, dv=dv + 1, **rest))
     result = call("run", *small, "--runs-dir", tmp_path)
     assert result.code == 1, result
     assert "first mismatch: " in result.out

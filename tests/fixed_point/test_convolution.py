@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lava_snnlearn.checks import LimitError
 from lava_snnlearn.fixed_point import convolution
 from lava_snnlearn.fixed_point.convolution import ConvShape, convolve, expand, synapse_count
-from lava_snnlearn.fixed_point.emulator import Product
+from lava_snnlearn.fixed_point.engine.products import Product
 from lava_snnlearn.fixed_point.graph import Connection
 
 PROOF = settings(deadline=None, derandomize=True, max_examples=150)
@@ -91,7 +91,7 @@ def test_extreme_values_are_exact(size, batch, channels, dtype):
     assert product.dtype is dtype
     images = rng.choice([0, 1, 254, 255], (batch, geometry.sources))
     exact = (expand(kernel, geometry).astype(np.int64) @ images.T).T << 3
-    assert product.delay == 0
+    assert not product.lags.any()
     np.testing.assert_array_equal(product.apply(images), exact)
     assert np.abs(exact).max() > 255 * 254 * 8
 

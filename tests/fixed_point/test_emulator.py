@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lava_snnlearn.checks import UnknownNameError
-from lava_snnlearn.fixed_point.emulator import Product, emulate, exact_dtype
+from lava_snnlearn.fixed_point.emulator import emulate
+from lava_snnlearn.fixed_point.engine.products import Product, exact_dtype
 from lava_snnlearn.fixed_point.graph import Connection, FixedNetwork, Population
 from lava_snnlearn.fixed_point.host import HostInput
 
@@ -187,7 +188,7 @@ def test_the_product_takes_the_dtype_of_its_bound(columns, dtype):
     assert (254 * 255 * columns < 1 << 24) == (dtype is np.float32)
     product = Product.of(Connection("input", "a", np.full((2, columns), 254), exponent=4), 255)
     assert product.dtype is dtype
-    assert product.delay == 0
+    assert product.lags.tolist() == [0] * columns
     largest = product.apply(np.full((3, columns), 255))
     assert largest.tolist() == [[254 * 255 * columns << 4] * 2] * 3
 

@@ -222,7 +222,7 @@ def test_forged_structure(forge, change, match):
         ("populations/0/scale_bits", "100000", "scale_bits is 100000"),
         ("populations/0/size", str(1 << 40), f"size is {1 << 40}"),
         ("populations/0/size", "2", "bias_mant has shape"),
-        ("connections/1/exponent", "8", r"connection hidden_to_out: exponent is 8, outside of the limit \[0, 7\]"),
+        ("connections/1/exponent", "8", r"connection hidden_to_out: exponent is 8, outside of the limit \[-8, 7\]"),
         ("connections/1/exponent", "1.5", "exponent is 1.5; it must be an integer"),
         ("connections/1/source", '"hiden"', "Did you mean 'hidden'"),
         ("connections/1/target", "null", "valid FixedNetwork"),

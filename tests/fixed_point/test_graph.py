@@ -80,11 +80,54 @@ def test_unknown_kinds_give_the_nearest(kind, near):
         Population("a", 1, kind)
 
 
-@pytest.mark.parametrize("extra", [{"v_init": 1}, {"delta": 3}, {"delta": 0}])
-def test_stock_lif_resets_to_zero(extra):
+@pytest.mark.parametrize("delta", [3, 0])
+def test_stock_lif_resets_to_zero(delta):
     assert Population("a", 1, "lif", vth=5, delta=5).delta == 5
     with refuses(ValueError, "'a'", "resets to zero"):
-        Population("a", 1, "lif", vth=5, **extra)
+        Population("a", 1, "lif", vth=5, delta=delta)
+
+
+@pytest.mark.parametrize(
+    "key, low, high, remedy",
+    [
+        ("du", -1, 4095, r"\(du \+ 1\)/4096"),
+        ("u_init", -8_388_607, 8_388_607, "24 bits"),
+        ("reset_interval", 0, 1 << 30, "never"),
+        ("reset_offset", 0, 1 << 30, "from 1"),
+    ],
+)
+def test_limits_of_stock_lifs(key, low, high, remedy):
+    for value in (low, high):
+        assert getattr(Population("a", 2, "lif", **{key: value}), key) == value
+    for value in (low - 1, high + 1):
+        with refuses(LimitError, "'a'", f"{key} is {value}", rf"\[{low}, {high}\]", remedy):
+            Population("a", 2, "lif", **{key: value})
+    with refuses(TypeError, "'a'", key):
+        Population("a", 2, "lif", **{key: 1.0})
+
+
+@pytest.mark.parametrize("key", ["u_init", "v_init"])
+def test_initial_states_of_single_stock_lifs(key):
+    np.testing.assert_array_equal(getattr(Population("a", 2, "lif", **{key: [-3, 4]}), key), [-3, 4])
+    with refuses(LimitError, "'a'", f"{key} is 8388608 at index 1", "24 bits"):
+        Population("a", 2, "lif", **{key: [0, 1 << 23]})
+    with refuses(ValueError, "'a'", key, r"\(3,\)", r"\(2,\)"):
+        Population("a", 2, "lif", **{key: [0, 1, 2]})
+    with refuses(TypeError, "'a'", "v_init", "must be an integer"):
+        Population("a", 2, v_init=[0, 1])
+
+
+@pytest.mark.parametrize("kind", ["soft_reset_lif", "accumulator", "relay"])
+@pytest.mark.parametrize("extra", [{"du": 0}, {"u_init": 1}, {"reset_interval": 5}, {"reset_offset": 1}])
+def test_only_stock_lifs_filter_their_current_and_reset_at_fixed_times(kind, extra):
+    with refuses(ValueError, "'a'", "belong to stock LIFs", kind):
+        Population("a", 1, kind, **extra)
+
+
+@pytest.mark.parametrize("extra", [{"dv": 1}, {"v_init": 1}, {"bias_mant": 1}])
+def test_relays_have_no_parameters(extra):
+    with refuses(ValueError, "'a'", "a relay sends its synaptic sum as it is"):
+        Population("a", 1, "relay", **extra)
 
 
 @pytest.mark.parametrize("value", [-258, 256, 1 << 20])
@@ -122,7 +165,7 @@ def test_the_exponent_must_be_an_integer(value):
         Connection("input", "a", [[2]], exponent=value)
 
 
-@pytest.mark.parametrize("field, low, high", [("exponent", 0, 7), ("delay", 0, 62)])
+@pytest.mark.parametrize("field, low, high", [("exponent", -8, 7), ("delay", 0, 62)])
 def test_connection_limits(field, low, high):
     for value in (low, high):
         assert getattr(Connection("input", "a", [[2, 4]], **{field: value}), field) == value
@@ -138,6 +181,39 @@ def test_delays_by_synapse():
         Connection("input", "a", [[2, 4]], delay=[[0, 63]])
     with refuses(ValueError, r"delay has shape \(2,\)", r"\(1, 2\)"):
         Connection("input", "a", [[2, 4]], delay=[0, 1])
+
+
+@pytest.mark.parametrize("mode, low, high", [("excitatory", 0, 255), ("inhibitory", -255, 0)])
+def test_weights_of_one_sign_may_be_odd(mode, low, high):
+    weight = np.array([[low, high, (low + high) // 2]])
+    np.testing.assert_array_equal(Connection("input", "a", weight, sign_mode=mode).weight, weight)
+    for value in (low - 1, high + 1):
+        with refuses(LimitError, "input_to_a", f"weight is {value}", rf"\[{low}, {high}\]", mode):
+            Connection("input", "a", [[value]], sign_mode=mode)
+    with refuses(UnknownNameError, "sign mode of connection input_to_a", "'excitator'", f"{mode}"):
+        Connection("input", "a", weight, sign_mode="excitator")
+
+
+def test_sums_that_are_shifted_right_have_no_delays():
+    assert Connection("input", "a", [[2, 4]], exponent=-1).exponent == -1
+    with refuses(ValueError, "input_to_a", "exponent is -1", "delays"):
+        Connection("input", "a", [[2, 4]], exponent=-1, delay=[[0, 3]])
+
+
+def test_labels_tell_connections_apart():
+    assert Connection("a", "b", [[2]], label="late").name == "a_to_b_late"
+    for label in ("a b", "a/b", 1):
+        with refuses(ValueError, "label", "letters, digits and underscores"):
+            Connection("a", "b", [[2]], label=label)
+    with refuses(TypeError, "binary"):
+        Connection("a", "b", [[2]], binary=1)
+
+
+def test_bound_of_shifted_sums():
+    # Of sums down to -6, floor(-6 / 4) = -2.
+    assert Connection("input", "a", [[2, -4]], exponent=-2).bound(1) == 2
+    assert Connection("input", "a", [[2, -4]], exponent=-2).reach(3) == 18
+    assert Connection("input", "a", [[2, -4]], binary=True).bound(255) == 6
 
 
 def test_bound_is_the_largest_row_sum():

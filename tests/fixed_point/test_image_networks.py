@@ -10,9 +10,14 @@ from hypothesis import strategies as st
 
 from lava_snnlearn.checks import LimitError
 from lava_snnlearn.files import FileFormatError
-from lava_snnlearn.fixed_point import emulator, twin
+from lava_snnlearn.fixed_point import twin
 from lava_snnlearn.fixed_point.convolution import ConvShape
-from lava_snnlearn.fixed_point.emulator import Product, emulate
+from lava_snnlearn.fixed_point.emulator import emulate
+from lava_snnlearn.fixed_point.engine import batch
+from lava_snnlearn.fixed_point.engine.batch import run_batch
+from lava_snnlearn.fixed_point.engine.products import Product
+from lava_snnlearn.fixed_point.engine.program import Program
+from lava_snnlearn.fixed_point.engine.signal import chip_input
 from lava_snnlearn.fixed_point.graph import Connection, FixedNetwork, Population
 from lava_snnlearn.fixed_point.host import HostInput
 from lava_snnlearn.testing.networks import random_image_case
@@ -132,8 +137,7 @@ def test_results_do_not_depend_on_slabs(monkeypatch, seed, record):
     case = random_image_case(seed, delays=seed % 2 == 1)
     samples = np.concatenate([case.x, case.x[:, ::-1], case.x], axis=1)
     whole = emulate(case.network, samples, record=record)
-    monkeypatch.setattr(emulator, "CACHED_NEURONS", 2 * max(p.size for p in case.network.populations))
-    monkeypatch.setattr(emulator, "SLAB", 1)
+    monkeypatch.setattr(batch, "block_size", lambda program, samples: (2, 1))
     parts = emulate(case.network, samples, record=record)
     np.testing.assert_array_equal(whole.outputs, parts.outputs)
     assert_same(whole, parts)
@@ -162,13 +166,14 @@ def test_memory_without_records_is_small():
 
 def test_the_sums_of_a_static_input_are_computed_once(monkeypatch):
     network, real, rows = image_network(), Product.apply, []
-    monkeypatch.setattr(emulator, "SLAB", 1 << 40)
-    monkeypatch.setattr(Product, "apply", lambda self, x: rows.append((self.source, len(x))) or real(self, x))
-    x = np.random.default_rng(0).integers(0, 256, (3, 1024))
-    static = emulate(network, x)
-    assert rows == [("input", 1), ("a", 40)]
-    moving = emulate(network, np.tile(x, (40, 1, 1)))
-    assert rows[2:] == [("input", 40), ("a", 40)]
+    monkeypatch.setattr(Product, "apply", lambda self, x: rows.append((x.shape[-1], len(x))) or real(self, x))
+    program = Program(network, path="product")
+    x = np.random.default_rng(0).integers(0, 256, (1, 1024))
+    static = run_batch(program, chip_input(network, x), "all", 1)
+    assert rows.count((1024, 1)) == sum(width == 1024 for width, _ in rows) == 1
+    rows.clear()
+    moving = run_batch(program, chip_input(network, np.tile(x, (40, 1, 1))), "all", 1)
+    assert sum(steps for width, steps in rows if width == 1024) == 40
     assert_same(static, moving)
 
 

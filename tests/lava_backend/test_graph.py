@@ -63,7 +63,7 @@ def test_full_connections_are_dense():
     nodes = (Population("a", 2, vth=2, t_start=1), Population("b", 2, "accumulator", t_start=2))
     edges = (Connection("input", "a", [[2, 4]] * 2), Connection("a", "b", [[2, 4]] * 2, delay=[[0, 1]] * 2))
     processes = build(FixedNetwork(nodes, edges, HostInput("spikes", 2), 2, "b"), np.zeros((1, 2), int)).synapses
-    assert {ends: type(process) for ends, process in processes.items()} == {("input", "a"): Dense, ("a", "b"): DelayConnection}
+    assert {ends: type(process) for ends, process in processes.items()} == {"input_to_a": Dense, "a_to_b": DelayConnection}
 
 
 class Stock:
@@ -176,7 +176,7 @@ def test_one_population_sends_to_several_kinds_of_connections():
     network = FixedNetwork(nodes, edges, HostInput("current", 24, targets=("a",)), steps, "e")
     x = rng.integers(-5, 20, (2, 24))
     graph = build(network, x)
-    kinds = [type(graph.synapses[edge.source, edge.target]) for edge in edges]
+    kinds = [type(graph.synapses[edge.name]) for edge in edges]
     assert kinds == [Conv, Conv, Dense, DelayConnection, Dense]
     listener = Recorder(shape=(24,), steps=graph.steps)
     graph.neurons["a"].s_out.connect(listener.s_in)

@@ -14,12 +14,17 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
 def test_there_are_tutorials() -> None:
-    assert [path.name for path in NOTEBOOKS][:5] == [
+    assert [path.name for path in NOTEBOOKS] == [
         "01_first_network.ipynb",
         "02_feedback_at_equilibrium.ipynb",
         "03_digits_learnt_on_the_lava_simulator.ipynb",
         "04_continual_learning_without_forgetting.ipynb",
         "05_graph_reasoning_with_learned_delays.ipynb",
+        "06_quantisation_and_what_it_costs.ipynb",
+        "07_your_own_method.ipynb",
+        "08_your_own_process.ipynb",
+        "09_deploy_to_loihi_with_netx.ipynb",
+        "10_import_your_lava_graph.ipynb",
     ]
 
 

@@ -72,10 +72,14 @@ def test_first_mismatch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_wrong_emulator_is_found_by_lava(monkeypatch: pytest.MonkeyPatch) -> None:
     """An emulator that leaks by one 4096th more than the chip does not pass."""
-    from lava_snnlearn.fixed_point import emulator
+    from lava_snnlearn.fixed_point.engine import neuron_kernels
 
-    real = emulator.soft_reset_step
-    monkeypatch.setattr(emulator, "soft_reset_step", lambda v, a, *, dv, **rest: real(v, a, dv=dv + 1, **rest))
+    real = neuron_kernels.soft_reset
+
+    def leaking(total, begin, end, v, bias, rest, *others):
+        return real(total, begin, end, v, bias, rest - 1, *others)
+
+    monkeypatch.setattr(neuron_kernels, "soft_reset", leaking)
     case = random_case(2, depth=2)
     report = snn.verify(case.network, case.x)
     assert report.mismatches["lava"] > 0

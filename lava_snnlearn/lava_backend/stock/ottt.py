@@ -133,7 +133,8 @@ def learn_layer(
     """The layer in plain numpy, float64: what the stock float engine has to do.
 
     Args:
-        how, weights [post, pre], spikes [T, pre].
+        how: the rule.
+        weights, spikes: [post, pre] and [T, pre].
         neuron: called as ``neuron(t, current)`` with the currents [post] of step t; returns the errors g [post].
     """
     before = current_weights = weights.astype(float)
@@ -165,7 +166,8 @@ def run_layer(
     If its weights and currents are those of :func:`learn_layer`, so would be the neurons behind it, which see nothing else.
 
     Args:
-        how, weights [post, pre].
+        how: the rule.
+        weights: [post, pre].
         spikes: [T, pre], 0 and 1. errors: [T, post], g; for ``fixed_pt`` integers -127..127.
         tag, time_limit, and errors raised: see :func:`~lava_snnlearn.lava_backend.stock.engine.run_stock`.
     """

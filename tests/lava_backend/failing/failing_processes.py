@@ -51,6 +51,7 @@ def _torch_product():
 
 FAULTS = {
     "none": lambda: None,
+    "send": lambda: None,
     "raise": lambda: _raise(ValueError("broken on purpose")),
     "unpicklable": lambda: _raise(UnpicklableError("cannot be pickled")),
     "sys.exit": lambda: _raise(SystemExit(3)),
@@ -88,7 +89,8 @@ class PyFaulty(PyLoihiProcessModel):
         data = self.a_in.recv()
         self._act("spk")
         self.count[:] += 1
-        self.s_out.send(data)
+        late = self.time_step >= self.proc_params["at"]
+        self.s_out.send(np.ones(7, np.int32) if self.where == "shape" and late else data)
 
     def post_guard(self):
         return self.where == "post"

@@ -1,0 +1,99 @@
+"""The command ``lava-snnlearn check``: does a network fit a chip, and what does it cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from lava_snnlearn.fixed_point.graph import FixedNetwork
+    from lava_snnlearn.placement import Placement
+
+_REASONER = "FixedReasoner"
+
+
+def check_file(
+    file: Annotated[
+        Path, typer.Argument(help="A network (network.h5), a graph reasoner (reasoner.h5), or a lava-dl file (.net).")
+    ],
+    target: Annotated[str, typer.Option(help="loihi1 (limits are errors) or loihi2 (advice).")] = "loihi1",
+    picture: Annotated[Path | None, typer.Option(help="Draw the cores into this .png, .svg or .pdf.")] = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Also count the events of so many samples, and estimate their energy.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data set of the samples, or 'random'; a reasoner's graph. Default: that of the run.")
+    ] = None,
+    npy: Annotated[Path | None, typer.Option(help="Your own samples, float [N, features], as .npy.")] = None,
+) -> None:
+    """Place a network on the cores of a Loihi chip: a table of what each core holds, and what does not fit.
+
+    With --samples: exact counts of spikes, synaptic operations and neuron updates, and energies estimated from published
+    figures.
+
+    Of a graph reasoner: how its nodes are dealt to the cores of Loihi 1, for the graph of --data.
+
+    Exit status: 0 it fits (or there is only advice), 1 it does not fit, 2 an error.
+
+    Examples:
+
+      lava-snnlearn check runs/ottt-digits/network.h5
+
+      lava-snnlearn check network.h5 --target loihi2 --picture cores.png
+
+      lava-snnlearn check network.h5 --samples 100
+    """
+    from lava_snnlearn.checks import known_name
+    from lava_snnlearn.files import content_of
+    from lava_snnlearn.placement import CHIPS, place
+
+    known_name("target", target, CHIPS)
+    if file.suffix.lower() not in (".net", ".nir") and content_of(file) == _REASONER:
+        from lava_snnlearn.reasoning import files
+
+        text, fits = files.check_file(file, data, target=target, picture=picture, samples=samples, npy=npy)
+        typer.echo(text)
+        raise typer.Exit(0 if fits else 1)
+    if samples is None and (data is not None or npy is not None):
+        raise ValueError("--data and --npy name samples, of which no event is counted; give --samples as well, or neither")
+    network = network_of(file)
+    placement = place(network, target)
+    typer.echo(str(placement))
+    if picture is not None:
+        placement.plot(picture)
+    if samples is not None:
+        typer.echo(_energy(file, network, placement, data, npy, samples))
+    raise typer.Exit(1 if placement.errors else 0)
+
+
+def network_of(file: Path) -> FixedNetwork:
+    """A network file of this library, or one of lava-dl (.net) or NIR (.nir) that holds integers.
+
+    Raises:
+        FileFormatError: no valid file. ValueError: a network of real numbers.
+    """
+    from lava_snnlearn.fixed_point.graph import FixedNetwork
+
+    ending = file.suffix.lower()
+    if ending == ".net":
+        from lava_snnlearn.interchange import from_netx
+
+        return from_netx(file)
+    if ending == ".nir":
+        raise ValueError(
+            f"{file} holds a network of real numbers; read it with lava_snnlearn.interchange.from_nir, quantize it, save it, "
+            "and check that file"
+        )
+    return FixedNetwork.load(file)
+
+
+def _energy(file: Path, network: FixedNetwork, placement: Placement, data: str | None, npy: Path | None, samples: int) -> str:
+    from lava_snnlearn.fixed_point.event_energy import estimate_energy
+    from lava_snnlearn.fixed_point.events import count_events
+    from lava_snnlearn.samples import samples_for
+
+    x, _ = samples_for(file, network, data, npy, samples)
+    counts = count_events(network, x, placement=placement)
+    return f"\n{counts.samples} samples\n{counts}\n\n{estimate_energy(counts)}"

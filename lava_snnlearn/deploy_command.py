@@ -1,0 +1,45 @@
+"""The command ``lava-snnlearn deploy``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lava_snnlearn.samples import samples_for
+
+
+def deploy_file(
+    file: Annotated[Path, typer.Argument(help="A network file (network.h5).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.")],
+    target: Annotated[str, typer.Option(help="loihi2.")] = "loihi2",
+    samples: Annotated[int, typer.Option(help="How many samples to run there, at most 256.")] = 8,
+    data: Annotated[str | None, typer.Option(help="Data set, or 'random'. Default: that of the run.")] = None,
+    npy: Annotated[Path | None, typer.Option(help="Your own samples, float [N, features], as .npy.")] = None,
+    populations: Annotated[
+        str | None, typer.Option(help="Names, joined by commas, whose spikes are compared. Default: all.")
+    ] = None,
+) -> None:
+    """Write a self-contained folder for the Loihi cloud: network, samples, expected spikes, run and compare scripts.
+
+    Its run.py also runs here, on Lava's simulator: python run.py --sim && python compare.py
+
+    Exit status: 0 done, 2 an error.
+
+    Examples:
+
+      lava-snnlearn deploy runs/ottt-digits/network.h5 --samples 8 -o bundle
+
+      lava-snnlearn deploy network.h5 --npy my_samples.npy --populations out -o bundle
+    """
+    from lava_snnlearn.deployment import SAMPLES_MAX, deploy
+    from lava_snnlearn.fixed_point.graph import FixedNetwork
+
+    if samples > SAMPLES_MAX:
+        raise ValueError(f"--samples is {samples}; a bundle holds at most {SAMPLES_MAX}")
+    network = FixedNetwork.load(file)
+    x, _ = samples_for(file, network, data, npy, samples)
+    chosen = None if populations is None else populations.split(",")
+    folder = deploy(network, x, output, target=target, populations=chosen)
+    typer.echo(f"wrote {folder}. Next: cd {folder} && python run.py --sim && python compare.py")
