@@ -20,7 +20,7 @@ help:
 	@echo "make test-newer  what works without Lava, on Python 3.11; NEWER=3.12 or 3.13: another one, in .venv-NEWER"
 	@echo "make lint      ruff (rules and format) and mypy"
 	@echo "make docs      guides and API reference as web pages: build/docs/index.html; a warning is an error"
-	@echo "make bench     the measurements in benchmarks/, beside other libraries (installed into benchmarks/.venvs, about 11 GB);"
+	@echo "make bench     the measurements in benchmarks/, beside other libraries (installed into benchmarks/.venvs, about 12 GB);"
 	@echo "               QUICK=1: a short run of each, this library only; BENCH_ARGS='...': their options, e.g. --write"
 	@echo "make set-up    only .venv, with the library and its test and lint tools (the targets above do this when needed)"
 	@echo "make clean     delete caches and build leftovers; .venv, benchmarks/.venvs and runs/ stay"

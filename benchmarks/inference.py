@@ -75,7 +75,7 @@ def entrants(quick: bool) -> list[Entrant]:
     if quick:
         return rows
     netx = Entrant("lava-dl netx on Lava's simulator", "sim_lava", few, {"way": "netx"})
-    slayer = Entrant(SLAYER, "sim_slayer", many, {"batch": 128}, THREADS, "batches of 128")
+    slayer = [Entrant(SLAYER, "sim_slayer", many, {"batch": 128}, threads, "batches of 128") for threads in (1, THREADS)]
     alone = [Entrant("numpy, loop over time", "sim_numpy", many, {"batch": 128}, THREADS, "batches of 128")]
     nengo, brian = (few, {}, 1, ""), (some, {}, 1, "")
     xylo = "resets by subtraction, filters its current: other spikes"
@@ -84,7 +84,7 @@ def entrants(quick: bool) -> list[Entrant]:
         Entrant("brian2-loihi", "sim_brian2_loihi", *brian, "brian2-loihi", "brian2-loihi==0.5.2"),
         Entrant("XyloSim (rockpool)", "sim_xylosim", some, {}, 1, xylo, "xylosim", "xylosim==0.1.3"),
     ]
-    dl = [netx, slayer] if importlib.util.find_spec("lava.lib.dl.slayer") else []
+    dl = [netx, *slayer] if importlib.util.find_spec("lava.lib.dl.slayer") else []
     return [*rows[:2], *dl[:1], *peers, *dl[1:], *alone, *rows[2:]]
 
 
@@ -177,17 +177,20 @@ def table(all_of: list[Entrant], results: list[Measured | str], expected: Spikes
 
 
 def verdict(all_of: list[Entrant], results: list[Measured | str], expected: Spikes) -> str:
-    """Whether the emulator is as fast, against Lava's simulator and slayer, as it must be, with equal spikes."""
+    """Whether the emulator is as fast, against Lava's simulator and slayer, as it must be, with equal spikes.
+
+    Where a simulator was measured with several numbers of threads, the fastest counts.
+    """
     pairs = [(one, found) for one, found in zip(all_of, results, strict=True) if not isinstance(found, str)]
     mine = next(speeds(*pair) for pair in pairs if (pair[0].who, pair[0].threads) == (EMULATOR, THREADS))
-    found = {pair[0].who: pair for pair in pairs}
     parts, holds = [], True
     for who, least in ((LAVA, TIMES_LAVA), (SLAYER, TIMES_SLAYER)):
-        if who not in found:
+        found = [pair for pair in pairs if pair[0].who == who]
+        if not found:
             parts.append(f"{who} was not measured")
             continue
-        ratio = statistics.median(one / other for one, other in zip(mine, speeds(*found[who]), strict=True))
-        wrong = differing(found[who][1], expected)
+        ratio = min(statistics.median(one / other for one, other in zip(mine, speeds(*pair), strict=True)) for pair in found)
+        wrong = sum(differing(pair[1], expected) for pair in found)
         holds &= ratio >= least and wrong == 0
         parts.append(f"{ratio:.1f} times {who} (at least {least}), {wrong} spikes differ")
     return f"{EMULATOR}, {THREADS} threads: {'; '.join(parts)}: {'holds' if holds else 'does not hold'}."

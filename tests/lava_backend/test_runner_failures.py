@@ -13,8 +13,12 @@ from lava.proc.io.extractor import Extractor
 from lava.proc.io.injector import Injector
 from lava.proc.lif.process import LIF
 
+from lava_snnlearn.fixed_point.graph import Connection, FixedNetwork, Population
+from lava_snnlearn.fixed_point.host import HostInput
 from lava_snnlearn.lava_backend import LavaRunError, guarded, run_config, run_guarded
-from lava_snnlearn.processes import Recorder, SampleSource, SoftResetLIF
+from lava_snnlearn.lava_backend.graph_import import LavaImportError
+from lava_snnlearn.lava_backend.importing import from_lava
+from lava_snnlearn.processes import FusedNetwork, Recorder, SampleSource, SoftResetLIF
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 DATA = np.arange(20).reshape(10, 2)
@@ -52,6 +56,62 @@ def test_failing_model(fault, texts):
     for text in texts:
         assert text in str(caught.value)
     assert "time_limit" not in str(caught.value)  # noticed at once, not when the time was over
+
+
+def fused_chain(fault, at=2):
+    """A whole network in one process, between a source and the faulty process."""
+    out = Population("out", 2, vth=50, t_start=1)
+    edges = (Connection("input", "out", np.full((2, 2), 40)),)
+    fused = FusedNetwork(network=FixedNetwork((out,), edges, HostInput("graded", 2), 8, "out"))
+    source, faulty, recorder = SampleSource(data=DATA), Faulty(fault=fault, at=at), Recorder(shape=(2,), steps=9)
+    source.s_out.connect(fused.s_in)
+    fused.s_out.connect(faulty.a_in)
+    faulty.s_out.connect(recorder.s_in)
+    return fused, faulty
+
+
+@pytest.mark.parametrize(
+    "fault, texts",
+    [
+        ("spk:raise", ["Traceback", "run_spk", "ValueError: broken on purpose", "PyFaulty"]),
+        ("init:raise", ["Traceback", "__init__", "ValueError: broken on purpose", "while starting"]),
+        ("post:raise", ["Traceback", "run_post_mgmt", "ValueError: broken on purpose", "PyFaulty"]),
+        ("spk:os._exit", ["PyFaulty", "exit code 7"]),
+        ("spk:SIGKILL", ["PyFaulty", "SIGKILL"]),
+    ],
+)
+def test_a_faulty_process_beside_a_whole_network(fault, texts):
+    fused, _ = fused_chain(fault)
+    with pytest.raises(LavaRunError) as caught:
+        run_guarded(fused, 9, run_config("fixed_pt"), time_limit=20)
+    for text in texts:
+        assert text in str(caught.value)
+    assert "time_limit" not in str(caught.value)
+
+
+def test_an_endless_loop_beside_a_whole_network():
+    fused, _ = fused_chain("spk:loop")
+    with pytest.raises(LavaRunError, match=r"time_limit of 1 s") as caught:
+        run_guarded(fused, 9, run_config("fixed_pt"), time_limit=1)
+    assert "PyFaulty" in str(caught.value)
+
+
+def test_a_model_that_sends_a_wrong_shape():
+    faulty, _ = chain("shape:send")
+    with pytest.raises(LavaRunError, match=r"PyFaulty|PyRecorder") as caught:
+        run_guarded(faulty, 10, time_limit=20)
+    assert "Traceback" in str(caught.value)
+    assert "time_limit" not in str(caught.value)
+
+
+@pytest.mark.parametrize("fault", ["spk:raise", "init:os._exit"])
+def test_a_graph_with_a_process_of_the_user_is_not_imported(fault):
+    """Nothing of it is run; it can be run afterwards, and then fails as always."""
+    faulty, _ = chain(fault)
+    with pytest.raises(LavaImportError, match="Faulty"):
+        from_lava(faulty, 10)
+    with pytest.raises(LavaRunError, match="PyFaulty"):
+        run_guarded(faulty, 10, time_limit=20)
 
 
 @pytest.mark.parametrize("fault", ["spk:loop", "post:loop"])

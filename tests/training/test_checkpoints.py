@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -106,6 +107,46 @@ def test_a_sound_file_that_is_no_checkpoint_is_refused(runs: ModuleType, tmp_pat
         tree[key] = [1, 2, 3]
     write_tree(path, tree, content="checkpoint")
     with pytest.raises(FileFormatError, match=r"checkpoint\.h5 "):
+        runs.make_trainer("bptt-adam", tmp_path, epochs=1).resume()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tree: tree["optimiser"]["state"]["0"].update(exp_avg=np.zeros(2, np.float32)), "exp_avg of weight 0"),
+        (lambda tree: tree["optimiser"]["state"].update({"99": {}}), "number of a weight is 99"),
+        (lambda tree: tree["optimiser"]["param_groups"][0].update(lr="fast"), "option lr of the optimiser is 'fast'"),
+        (lambda tree: tree["optimiser"]["param_groups"][0].update(betas=0.9), "option betas"),
+        (lambda tree: tree["progress"].update(epoch=0.5), "epoch is 0.5"),
+        (lambda tree: tree["progress"].update(batch=-1), "batch is -1"),
+        (lambda tree: tree["progress"].update(loss=np.zeros(3)), "loss is"),
+        (lambda tree: tree["progress"]["rows"][0].update(train_loss="low"), "train_loss is 'low'"),
+        (lambda tree: tree["progress"].update(best_weights={}), "best epoch has the entries"),
+        (lambda tree: tree["progress"]["best_weights"].update({"readout.bias": np.zeros(99)}), "readout.bias is no array of"),
+        (lambda tree: tree["network"].update({"readout.bias": np.zeros(3, ">f4")}), "byte order"),
+        (lambda tree: tree["generators"].update(python=[3, np.zeros(5, np.uint32), None]), "not a valid checkpoint"),
+    ],
+)
+def test_content_that_would_do_harm_later_is_refused_at_once(
+    runs: ModuleType, tmp_path: Path, change: Callable[[Any], None], message: str
+) -> None:
+    runs.make_trainer("bptt-adam", tmp_path, epochs=1).fit()
+    path = tmp_path / "checkpoint.h5"
+    tree = read_tree(path, "checkpoint")
+    change(tree)
+    write_tree(path, tree, content="checkpoint")
+    with pytest.raises(FileFormatError, match=message) as caught:
+        runs.make_trainer("bptt-adam", tmp_path, epochs=1).resume()
+    assert str(path) in str(caught.value)
+
+
+def test_settings_that_are_arrays_are_other_settings(runs: ModuleType, tmp_path: Path) -> None:
+    runs.make_trainer("bptt-adam", tmp_path, epochs=1).fit()
+    path = tmp_path / "checkpoint.h5"
+    tree = read_tree(path, "checkpoint")
+    tree["config"]["seed"] = np.ones(3)
+    write_tree(path, tree, content="checkpoint")
+    with pytest.raises(ValueError, match="Resume with the same settings"):
         runs.make_trainer("bptt-adam", tmp_path, epochs=1).resume()
 
 

@@ -51,7 +51,6 @@ def _torch_product():
 
 FAULTS = {
     "none": lambda: None,
-    "send": lambda: None,
     "raise": lambda: _raise(ValueError("broken on purpose")),
     "unpicklable": lambda: _raise(UnpicklableError("cannot be pickled")),
     "sys.exit": lambda: _raise(SystemExit(3)),
