@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ class Target:
 class Kept:
     """Where membranes go: int32 [T, samples, n], its row for row 0 of the sums, and the block's first sample."""
 
-    values: NDArray[np.int32] = NOTHING
+    values: NDArray[np.int32] = field(default_factory=lambda: NOTHING)
     row: int = 0
     column: int = 0
 
