@@ -194,7 +194,7 @@ def test_set_up_happens_once_and_again_when_something_changed(environment, bin_f
         return result.returncode, len(log.read_text().splitlines())
 
     assert pip_calls_of_set_up() == (0, 2)
-    assert ".[test,lint]" in log.read_text()
+    assert ".[test,lint,docs]" in log.read_text()
     assert pip_calls_of_set_up() == (0, 0)
 
     with (folder / "pyproject.toml").open("a") as file:
