@@ -71,7 +71,7 @@ def deploy(
     signal = network.encode(x)
     _check_size(network, signal.shape[1], chosen)
     with _new_folder(Path(folder)) as temporary:
-        trace = emulate(network, x)
+        trace = emulate(network, signal)
         gap = not_stock(network, trace)
         facts = _facts(network, target, chosen, signal.shape[1], gap)
         facts["netx"] = _write_netx(network, temporary / "network.net")
