@@ -1,10 +1,11 @@
 """Milliseconds per step of the same integers on Lava: one process a population and connection, or one FusedNetwork.
 
-``run_lava`` records what all populations send and their membranes, which costs its graph more messages; so the same graph and
-FusedNetwork are measured both with all these records and with that of the answer alone. They need a source and a recorder,
-whose own time is a column, too; a FusedNetwork that feeds and records itself needs none. Equal records are asserted. Only steps
-are timed, not the start of the processes; rounds are interleaved, medians printed. Weights are random, thresholds such that
-about one neuron in ten fires.
+Two graphs of many processes: that of ``run_lava``, which records what all populations send and their membranes, and the same
+with a recorder of the answer alone. Each FusedNetwork is compared with the graph that leaves the same records: between a
+source and a recorder, or alone, when it feeds and records itself. "An empty process" stands in the place of FusedNetwork, has
+its ports and computes nothing: no process of that use can be faster. Equal records are asserted. Only steps are timed, not the
+start of the processes; rounds are interleaved, medians printed. Weights are random, thresholds such that about one neuron in
+ten fires.
 
     python benchmarks/fused.py [--quick] [--write]
 """
@@ -19,10 +20,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from empty_process import EmptyProcess
 from lava.magma.core.process.process import AbstractProcess
 from lava.proc.dense.process import Dense
 from lava.utils.weightutils import SignMode
 from numpy.typing import NDArray
+from peers.client import machine
 
 from lava_snnlearn.fixed_point.emulator import emulate
 from lava_snnlearn.fixed_point.graph import Connection, FixedNetwork, Population
@@ -75,41 +78,58 @@ def lean_graph(network: FixedNetwork, x: NDArray[np.int32]) -> Way:
     return source, lambda: {"answer": recorder.spikes}
 
 
-def bare(network: FixedNetwork, x: NDArray[np.int32]) -> Way:
-    """A source and a recorder with no network between them."""
-    rows = scheduled(network.encode(x), network.period)
-    source, recorder = SampleSource(data=rows), Recorder(shape=rows.shape[1:], steps=len(rows))
-    source.s_out.connect(recorder.s_in)
-    return source, dict
+def between(process: AbstractProcess, rows: NDArray[np.int32]) -> Recorder:
+    """Put a process between a source of these rows and a recorder."""
+    source, recorder = SampleSource(data=rows), Recorder(shape=process.s_out.shape, steps=len(rows))
+    source.s_out.connect(process.s_in)
+    process.s_out.connect(recorder.s_in)
+    return recorder
 
 
-def fused_graph(network: FixedNetwork, x: NDArray[np.int32], everything: bool) -> Way:
-    """Source, FusedNetwork, and a recorder of the answer, or of all that the graph records."""
-    names = [population.name for population in network.populations]
-    fused = FusedNetwork(network=network, also=names if everything else ())
-    rows = fused.rows(x)
-    source = SampleSource(data=rows)
-    source.s_out.connect(fused.s_in)
-    answer = Recorder(shape=fused.s_out.shape, steps=len(rows))
-    fused.s_out.connect(answer.s_in)
-    if not everything:
-        return fused, lambda: {"answer": answer.spikes}
-    recorder = Recorder(shape=fused.also_out.shape, steps=len(rows))
-    fused.also_out.connect(recorder.s_in)
-    recorder.v_ref.connect_var(fused.v)
+def empty(network: FixedNetwork, x: NDArray[np.int32]) -> Way:
+    """Nothing between a source and a recorder."""
+    process = EmptyProcess(network.host.size, network.population(network.output).size)
+    between(process, scheduled(network.encode(x), network.period))
+    return process, dict
+
+
+def empty_alone(network: FixedNetwork, x: NDArray[np.int32]) -> Way:
+    """One process that computes nothing."""
+    return EmptyProcess(network.host.size, network.population(network.output).size), dict
+
+
+def fused(network: FixedNetwork, x: NDArray[np.int32], everything: bool, alone: bool) -> Way:
+    """A FusedNetwork that keeps its own records of all populations, or of none; alone, or between a source and a recorder."""
+    names = [population.name for population in network.populations] if everything else []
+    steps = x.shape[1] * network.period
+    process = FusedNetwork(network=network, also=names, data=x if alone else None, record=steps if everything or alone else 0)
+    recorder = None if alone else between(process, process.rows(x))
 
     def read() -> Records:
-        sent = {f"{name} sent": recorder.spikes[:, fused.part(name)] for name in names}
-        membranes = {f"{name} membranes": recorder.membranes[:, fused.place(name)] for name in names}
-        return {"answer": answer.spikes, **sent, **membranes}
+        records = {"answer": process.answers if recorder is None else recorder.spikes}
+        for name in names:
+            records |= {f"{name} sent": process.sent_by(name), f"{name} membranes": process.membranes_of(name)}
+        return records
 
-    return fused, read
+    return process, read
 
 
-def one_process(network: FixedNetwork, x: NDArray[np.int32]) -> Way:
-    """A FusedNetwork that feeds itself and records its answer."""
-    fused = FusedNetwork(network=network, data=x, record=x.shape[1] * network.period)
-    return fused, lambda: {"answer": fused.answers}
+def fused_over_ports(network: FixedNetwork, x: NDArray[np.int32]) -> Way:
+    """All records of a FusedNetwork over its ports and a RefPort, as a process of the user's would get them."""
+    names = [population.name for population in network.populations]
+    process = FusedNetwork(network=network, also=names)
+    source = SampleSource(data=process.rows(x))
+    recorder = Recorder(shape=process.also_out.shape, steps=x.shape[1] * network.period)
+    source.s_out.connect(process.s_in)
+    process.also_out.connect(recorder.s_in)
+    recorder.v_ref.connect_var(process.v)
+
+    def read() -> Records:
+        sent = {f"{name} sent": recorder.spikes[:, process.part(name)] for name in names}
+        membranes = {f"{name} membranes": recorder.membranes[:, process.place(name)] for name in names}
+        return {"answer": sent[f"{network.output} sent"], **sent, **membranes}
+
+    return process, read
 
 
 def milliseconds(way: Way, steps: int) -> tuple[Records, float]:
@@ -142,27 +162,32 @@ def network_of(sizes: list[int], steps: int, x: NDArray[np.int32]) -> FixedNetwo
     return network
 
 
-WAYS: dict[str, Callable[[FixedNetwork, NDArray[np.int32]], Way]] = {
-    "run_lava: one process a population and connection, all records": population_graph,
-    "its graph, answer alone": lean_graph,
-    "FusedNetwork, all records": partial(fused_graph, everything=True),
-    "FusedNetwork, answer alone": partial(fused_graph, everything=False),
-    "FusedNetwork that feeds and records itself": one_process,
-    "source and recorder, no network": bare,
+ALL, LEAN = "all records: run_lava's graph", "answer alone: the same graph"
+WAYS: dict[str, tuple[str, Callable[[FixedNetwork, NDArray[np.int32]], Way]]] = {
+    ALL: (ALL, population_graph),
+    "FusedNetwork between source and recorder": (ALL, partial(fused, everything=True, alone=False)),
+    "FusedNetwork, records over ports and a RefPort": (ALL, fused_over_ports),
+    "FusedNetwork alone": (ALL, partial(fused, everything=True, alone=True)),
+    LEAN: (LEAN, lean_graph),
+    "FusedNetwork between source and recorder, answer": (LEAN, partial(fused, everything=False, alone=False)),
+    "an empty process between source and recorder": (LEAN, empty),
+    "FusedNetwork alone, answer": (LEAN, partial(fused, everything=False, alone=True)),
+    "an empty process alone": (LEAN, empty_alone),
 }
+"""Ways to run a network, each with the graph that leaves the same records."""
 
 
-def measured(network: FixedNetwork, x: NDArray[np.int32], rounds: int) -> list[float]:
+def measured(network: FixedNetwork, x: NDArray[np.int32], rounds: int) -> dict[str, float]:
     """Median milliseconds per step of every way."""
-    times: list[list[float]] = [[] for _ in WAYS]
+    times: dict[str, list[float]] = {name: [] for name in WAYS}
     for _ in range(rounds):
         expected: Records = {}
-        for way, kept in zip(WAYS.values(), times, strict=True):
+        for name, (_, way) in WAYS.items():
             found, spent = milliseconds(way(network, x), x.shape[1] * network.period)
             expected = expected or found
-            assert all(np.array_equal(rows, expected[name]) for name, rows in found.items())
-            kept.append(spent)
-    return [statistics.median(kept) for kept in times]
+            assert all(np.array_equal(rows, expected[record]) for record, rows in found.items()), name
+            times[name].append(spent)
+    return {name: statistics.median(kept) for name, kept in times.items()}
 
 
 def main() -> None:
@@ -172,21 +197,21 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the table to benchmarks/results/fused.md")
     options = parser.parse_args()
     layers = [[64, 32, 10]] if options.quick else [[784, 256, 10], [784, 256, 128, 64, 10]]
-    rounds, samples, steps = (1, 2, 8) if options.quick else (5, 6, 32)
+    rounds, samples, steps = (1, 2, 8) if options.quick else (7, 6, 32)
     heads, rows = ["way"], [[name] for name in WAYS]
     for sizes in layers:
         x = (np.random.default_rng(1).random((steps, samples, sizes[0])) < RATE).astype(np.int32)
         network = network_of(sizes, steps, x)
         medians = measured(network, x, rounds)
-        heads += [f"{'-'.join(map(str, sizes))}: ms per step", "ratio to run_lava"]
-        for row, spent in zip(rows, medians, strict=True):
-            row += [f"{spent:.3f}", f"{medians[0] / spent:.1f}"]
+        heads += [f"{'-'.join(map(str, sizes))}: ms per step", "its graph takes"]
+        for row, (name, spent) in zip(rows, medians.items(), strict=True):
+            row += [f"{spent:.3f}", f"{medians[WAYS[name][0]] / spent:.1f}x"]
     lines = ["| " + " | ".join(row) + " |" for row in (heads, *rows)]
     lines.insert(1, "|---" * len(heads) + "|")
     print("\n".join(lines))
     if options.write:
         RESULTS.parent.mkdir(exist_ok=True)
-        setting = f"T = {steps}, {samples} samples, {rounds} rounds, equal records in every step"
+        setting = f"T = {steps}, {samples} samples; {machine()}; {rounds} interleaved rounds, equal records in every step"
         RESULTS.write_text(f"{setting}. Command: `python benchmarks/fused.py --write`\n\n" + "\n".join(lines) + "\n")
 
 

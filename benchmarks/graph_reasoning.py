@@ -36,11 +36,12 @@ from peers.client import machine
 
 import lava_snnlearn as snn
 from lava_snnlearn.data.knowledge_graph import KnowledgeGraph
+from lava_snnlearn.fixed_point.event_energy import ADD_PJ, MULTIPLY_ADD_PJ
 from lava_snnlearn.fixed_point.reasoner import FixedReasoner
 from lava_snnlearn.fixed_point.reasoner_emulator import emulate_reasoner
 from lava_snnlearn.fixed_point.reasoner_quantize import quantize_reasoner
 from lava_snnlearn.reasoning import ReasoningHistory, ReasoningTrainer, both_queries, evaluate
-from lava_snnlearn.reasoning.energy import EnergyEstimate, estimate_energy
+from lava_snnlearn.reasoning.energy import ReasonerEnergy, reasoner_energy
 from lava_snnlearn.reasoning.evaluation import SAMPLED_HITS
 from lava_snnlearn.reasoning.settings import ReasoningSettings
 
@@ -113,11 +114,11 @@ def integers(model: snn.networks.GraphReasoner, data: KnowledgeGraph) -> FixedRe
     return quantize_reasoner(model, calibration=(data.graph(), asked.source, asked.query))
 
 
-def energy(fixed: FixedReasoner, data: KnowledgeGraph) -> EnergyEstimate:
+def energy(fixed: FixedReasoner, data: KnowledgeGraph) -> ReasonerEnergy:
     """Of the test queries."""
     asked = both_queries(data, data.test)
     counts = emulate_reasoner(fixed, data.graph(), asked.source, asked.query, threads=1).spike_counts
-    return estimate_energy(data.graph(), counts, width=fixed.width, steps=fixed.steps)
+    return reasoner_energy(data.graph(), counts, width=fixed.width, steps=fixed.steps)
 
 
 def accuracy(quick: bool, runs: Path) -> Section:
@@ -142,9 +143,9 @@ def accuracy(quick: bool, runs: Path) -> Section:
     note = (
         "Filtered, head and tail queries of all test triples; the best epoch on the validation triples. Fixed point: the exact "
         "mapping in 8-bit weights on the emulator. SynOps and energy are those of a test query: spikes x edges that they take "
-        "(the exact mapping makes D operations of each); E D (T - 1) rho x 0.9 pJ an addition against NBFNet's E D x 6 layers "
-        "x 4.6 pJ a multiplication with addition, 32 bits, 45 nm (Horowitz, ISSCC 2014). These are estimates for comparing "
-        "methods, no measurement, and leave memory and routing out."
+        f"(the exact mapping makes D operations of each); E D (T - 1) rho x {ADD_PJ} pJ an addition against NBFNet's E D x 6 "
+        f"layers x {MULTIPLY_ADD_PJ} pJ a multiplication with addition, 32 bits, 45 nm (Horowitz, ISSCC 2014). These are "
+        "estimates for comparing methods, no measurement, and leave memory and routing out."
     )
     return Section("UMLS and Nations, D = 16", note, rows)
 

@@ -234,27 +234,66 @@ def _digest(path: Path) -> Any:
     return digest
 
 
-class _Reader:
-    """Reads a tree. ``budget``: bytes that all arrays together may have; stored plainly, they cannot exceed the file's size."""
+class PlainContent:
+    """What the readers of HDF5 share: everything lies in the file itself and is there once, and arrays stay within a budget.
+
+    Args:
+        budget: bytes that all arrays together may have.
+    """
 
     def __init__(self, budget: int) -> None:
         self._budget = budget
         self._seen: set[int] = set()
+
+    def members(self, group: h5py.Group) -> Iterator[tuple[str, Any]]:
+        """Names and items of a group.
+
+        Raises:
+            FileFormatError: soft and external links, which could lead out of the file.
+        """
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise FileFormatError(f"{group.name}/{name} is a link; only plain content is read")
+            yield name, group[name]
+
+    def once(self, item: h5py.Group | h5py.Dataset) -> int:
+        """How many items were met, with this one.
+
+        Raises:
+            FileFormatError: it was met before; hard links could lead in circles, or to the same array a million times.
+        """
+        address = h5py.h5o.get_info(item.id).addr
+        if address in self._seen:
+            raise FileFormatError(f"{item.name} is linked twice; only plain content is read")
+        self._seen.add(address)
+        return len(self._seen)
+
+    def claim(self, item: h5py.Dataset) -> None:
+        """Take an array's bytes from the budget; a forged shape would exhaust the memory.
+
+        Raises:
+            FileFormatError: it has no shape, or the budget is too small.
+        """
+        if item.shape is None:
+            raise FileFormatError(f"{item.name} is empty of values and shape")
+        if item.nbytes > self._budget:
+            raise FileFormatError(f"{item.name} claims {item.nbytes} bytes, more than the file can hold")
+        self._budget -= item.nbytes
+
+
+class _Reader(PlainContent):
+    """Reads a tree. Arrays, stored plainly, cannot have more bytes than their file."""
 
     def group(self, group: Any, depth: int) -> Any:
         if not isinstance(group, h5py.Group):
             raise FileFormatError("the content is not a group")
         if depth > _MAX_DEPTH + 1:
             raise FileFormatError(f"{group.name}: nested deeper than {_MAX_DEPTH} levels")
-        self._once(group)
+        self.once(group)
         if "scalar" in group.attrs:
             return json.loads(group.attrs["scalar"])
         values: dict[str, Any] = {}
-        for name in group:
-            # Soft and external links could lead out of the file.
-            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise FileFormatError(f"{group.name}/{name} is a link; only plain content is read")
-            item = group[name]
+        for name, item in self.members(group):
             values[name] = self._array(item) if isinstance(item, h5py.Dataset) else self.group(item, depth + 1)
         length = int(group.attrs["length"])
         if length != len(values):
@@ -263,23 +302,11 @@ class _Reader:
             return [values[str(index)] for index in range(length)]
         return values
 
-    def _once(self, item: h5py.Group | h5py.Dataset) -> None:
-        """Hard links could lead in circles, or to the same array a million times."""
-        address = h5py.h5o.get_info(item.id).addr
-        if address in self._seen:
-            raise FileFormatError(f"{item.name} is linked twice; only plain content is read")
-        self._seen.add(address)
-
     def _array(self, item: h5py.Dataset) -> np.ndarray:
-        self._once(item)
+        self.once(item)
         filters = item.id.get_create_plist().get_nfilters()
         if item.dtype.kind not in "iufb" or item.is_virtual or item.external is not None or filters:
             raise FileFormatError(f"{item.name} is not a plain numeric array")
-        if item.shape is None:
-            raise FileFormatError(f"{item.name} is empty of values and shape")
-        # A forged shape would exhaust the memory.
-        if item.nbytes > self._budget:
-            raise FileFormatError(f"{item.name} claims {item.nbytes} bytes, more than the file has")
-        self._budget -= item.nbytes
+        self.claim(item)
         # h5py gives the one value of a 0-d array in the machine's byte order.
         return np.asarray(item[()], dtype=item.dtype)

@@ -8,15 +8,11 @@ fail, but nobody but this library's tests has ever tried.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Any
-
-from lava_snnlearn.checks import LavaMissingError
 
 EXPERIMENTAL_LAVA = "LAVA_SNNLEARN_EXPERIMENTAL_LAVA"
 """Environment variable; any value but "" and "0" lets Lava be imported on newer Pythons by :func:`hashable_encoders`."""
@@ -26,19 +22,6 @@ _MODULE = "lava.magma.compiler.var_model"
 def experimental() -> bool:
     """Whether the user asked for Lava on a Python that it does not support."""
     return os.environ.get(EXPERIMENTAL_LAVA, "") not in ("", "0")
-
-
-def require_lava(remedy: str = "") -> None:
-    """Raise LavaMissingError, before any work, where Lava cannot be imported; ``remedy`` is added to its message.
-
-    Where it can be, nothing is imported yet.
-    """
-    if find_spec("lava") is not None and (sys.version_info < (3, 11) or experimental()):
-        return
-    try:
-        importlib.import_module("lava_snnlearn.lava_backend")
-    except LavaMissingError as error:
-        raise LavaMissingError(f"{error} {remedy}".rstrip()) from None
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,21 +14,17 @@ import torch
 
 from lava_snnlearn import distributed, methods, networks
 from lava_snnlearn.checks import known_name
-from lava_snnlearn.citations import citation
 from lava_snnlearn.data import DATASETS, ENCODINGS, EVENT_DATASETS, Dataset, augmentation, load
 from lava_snnlearn.data.batches import Augmentation, inputs
-from lava_snnlearn.files import write_text
 from lava_snnlearn.fixed_point.emulator import emulate
 from lava_snnlearn.fixed_point.graph import FixedNetwork
 from lava_snnlearn.fixed_point.quantize import quantize
-from lava_snnlearn.fixed_point.table import connection_rows, population_rows
-from lava_snnlearn.fixed_point.trace import Trace
+from lava_snnlearn.lava_presence import require_lava
 from lava_snnlearn.methods.direct_engine import FeedbackMethod
 from lava_snnlearn.networks.classifier import Classifier
 from lava_snnlearn.networks.norms import NORMS
 from lava_snnlearn.neurons import LIF, RESETS
 from lava_snnlearn.neurons.feedback import FeedbackLIF
-from lava_snnlearn.newer_python import require_lava
 from lava_snnlearn.training import History, Trainer, predictions
 from lava_snnlearn.verification import BACKENDS, Report, verify
 
@@ -48,8 +43,6 @@ CALIBRATION = 2000
 """Training samples that set the ranges of the integers."""
 ALIGNED = 256
 """Test samples whose gradient is compared with the backpropagated one."""
-PICTURED = 64
-"""Test samples whose full traces go into the report's pictures."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +192,8 @@ def run(
     Raises:
         FileExistsError, OSError, ValueError, LavaRunError: as in Trainer, quantize and run_lava.
     """
+    from lava_snnlearn.run_report import write
+
     settings.require_backends()
     stages = Stages(tell)
     torch.set_num_threads(settings.threads)
@@ -233,7 +228,7 @@ def run(
     stages.done("verify", str(proof))
     cosines = _alignment(network, method, data)
     summary = Summary(folder, history, chip, float_accuracy, fixed_accuracy, agreement, cosines, proof, stages.seconds)
-    _write(settings, data, method, summary, answer)
+    write(settings, data, method, summary, answer)
     stages.done("report", f"report: {folder / 'report.html'}")
     return summary
 
@@ -363,65 +358,3 @@ def _alignment(network: Classifier, method: methods.Method, data: Dataset) -> di
     # Test samples: on those that were learnt, the backpropagated gradient vanishes in the end.
     x = torch.from_numpy(time_first(data.test.x[:ALIGNED]))
     return methods.alignment(network.eval(), method, x, torch.from_numpy(data.test.y[:ALIGNED]))
-
-
-def verified(proof: Report) -> dict[str, Any]:
-    """What summary.json tells of a verification."""
-    return {
-        "verified": proof.ok,
-        "verified_samples": proof.samples,
-        "verified_values": dict(proof.compared),
-        "mismatches": dict(proof.mismatches),
-    }
-
-
-def _write(settings: Settings, data: Dataset, method: methods.Method, summary: Summary, answer: Trace) -> None:
-    from lava_snnlearn.report import (
-        activity,
-        alignment_table,
-        inference_figures,
-        resources,
-        training_figures,
-        verdict,
-        write_report,
-    )
-
-    proof = summary.verification
-    pictured = time_first(data.test.x[:PICTURED])
-    trace = emulate(summary.network, pictured)
-    taken = resources(summary.network, trace, pictured)
-    results = {
-        "float_accuracy": summary.float_accuracy,
-        "fixed_accuracy": summary.fixed_accuracy,
-        "agreement": summary.agreement,
-        **({"alignment": summary.alignment} if summary.alignment else {}),
-        "saturated": dict(answer.saturated),
-        "spike_rates": trace.spike_rates(),
-        "best_epoch": summary.history.best_epoch,
-        **verified(proof),
-        "seconds": summary.seconds,
-    }
-    content = {"settings": dataclasses.asdict(settings) | {"options": dict(settings.options)}, "results": results}
-    write_text(summary.folder / "summary.json", json.dumps(content, indent=2) + "\n")
-    write_report(
-        summary.folder,
-        title=f"{method.name.upper()} on {data.name}",
-        verdict=verdict(proof),
-        ok=proof.ok,
-        tables={
-            "Result": [["", "test accuracy"], *summary.rows(), *activity(trace, answer)],
-            **alignment_table(summary.alignment),
-            "Populations": population_rows(summary.network),
-            "Connections": connection_rows(summary.network),
-            **taken.tables,
-        },
-        figures=training_figures(summary.history.epochs)
-        | inference_figures(summary.network, data, answer, trace)
-        | taken.figures,
-        text={
-            "Verification": str(proof),
-            "Resources and quantisation": taken.text,
-            "Settings": "\n".join(f"{key} = {value}" for key, value in content["settings"].items()),
-            "Please cite": citation(method),
-        },
-    )

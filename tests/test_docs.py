@@ -61,6 +61,10 @@ def test_the_site_builds_without_a_warning_and_has_everything(tmp_path: Path) ->
     # roles of reStructuredText are links, where their target is on a page, or code
     assert [name for name, page in pages.items() if re.search(r":(class|func|meth|mod|data|attr):", page)] == []
     assert 'href="training.html#lava_snnlearn.training.Trainer"' in pages["distributed"]
+    # asterisks of powers and of shapes are no emphasis
+    prose = [re.sub(r"<(code|pre)[ >].*?</\1>", "", page, flags=re.DOTALL) for page in pages.values()]
+    assert sum("2**" in page for page in prose) > 1
+    assert [found for page in prose for found in re.findall(r"<(?:em|strong)>[^<]*[\[\];][^<]*<", page)] == []
 
 
 @pytest.fixture
@@ -113,6 +117,47 @@ def f(x, y):
         "One line.\n\nArgs:\n    x: first.\n    y: second,\n        which is long.\n\n"
         "Raises:\n    ValueError: x is bad.\n    TypeError, KeyError: y is.\n\nCode:\n\n    f(1, 2)\n\nnote: is no parameter."
     )
+
+
+def test_one_line_may_describe_several_attributes(hook: Any) -> None:
+    source = '''
+class Shape:
+    """One line.
+
+    Attributes:
+        x, y: places. name: of it; note: this
+            is text. size: in
+            metres.
+    """
+
+    x: int
+    y: int
+    name: str
+    size: float
+'''
+    docstring = visited(source, hook)["Shape"].docstring
+    assert docstring.value == (
+        "One line.\n\nAttributes:\n    x,\u00a0y (int): places.\n    name: of it; note: this\n        is text."
+        "\n    size: in\n        metres."
+    )
+    items = griffe.parse_google(docstring)[1].value
+    assert [(item.name, str(item.annotation), item.description) for item in items] == [
+        ("x,\u00a0y", "int", "places."),
+        ("name", "str", "of it; note: this\nis text."),
+        ("size", "float", "in\nmetres."),
+    ]
+
+
+def test_a_function_hides_its_module_where_a_package_offers_it(hook: Any) -> None:
+    files = {
+        "__init__.py": 'from sample.place import place\n\n__all__ = ["place"]\n',
+        "place.py": 'def place() -> None:\n    """Place."""\n',
+    }
+    with griffe.temporary_pypackage("sample", modules=files) as package:
+        loader = griffe.GriffeLoader(search_paths=[package.tmpdir], extensions=griffe.Extensions(hook.Docstrings()))
+        found = loader.load("sample")["place"]
+    assert found.is_function
+    assert found.docstring.value == "Place."
 
 
 def test_the_citation_file_has_the_papers_of_the_library() -> None:

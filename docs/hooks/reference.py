@@ -23,6 +23,7 @@ import lava_snnlearn
 ROOT = Path(__file__).parents[2]
 TITLE = "API reference"
 RICH_MARKUP = re.compile(r"\[/?bold\]")
+EXAMPLES = re.compile(r"^(?: *lava-snnlearn .+\n\n)+", re.MULTILINE)
 # Public modules inside of packages that do not name them in __all__; without an __all__ they offer what they define.
 FURTHER = (
     "checks",
@@ -30,7 +31,7 @@ FURTHER = (
     "fixed_point.arithmetic",
     "fixed_point.convolution",
     "fixed_point.delays",
-    "fixed_point.energy",
+    "fixed_point.energy_networks",
     "fixed_point.event_energy",
     "fixed_point.events",
     "fixed_point.graph",
@@ -56,7 +57,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     sources = Path(f"{config.site_dir}_sources")
     copy_sources(sources)
     config.plugins["mkdocstrings"].config.handlers["python"]["paths"] = [str(sources)]
-    pages: list[Any] = ["reference/command_line.md", *(page(name) for name in modules())]
+    pages: list[Any] = ["reference/command_line.md", *({name.removeprefix("lava_snnlearn."): page(name)} for name in modules())]
     assert config.nav is not None
     config.nav.insert(-1, {TITLE: pages})
     return config
@@ -117,7 +118,7 @@ def module_page(name: str) -> str:
 
 
 def command_line_page() -> str:
-    """Markdown of the command line, from the help texts."""
+    """Markdown of the command line, from the help texts: whole summaries, and examples as code."""
     import typer
     from typer.cli import get_docs_for_click  # what the command 'typer utils docs' prints
     from typer.main import get_command
@@ -125,5 +126,13 @@ def command_line_page() -> str:
     from lava_snnlearn.cli import app
 
     command = get_command(app)
+    for one in command.commands.values():
+        one.short_help = one.help.partition("\n")[0]
     text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="lava-snnlearn", title="Command line")
+    text = EXAMPLES.sub(lambda found: f"```console\n{as_code(found[0])}\n```\n\n", text)
     return RICH_MARKUP.sub("**", text)
+
+
+def as_code(examples: str) -> str:
+    """Commands, one a line."""
+    return "\n".join(f"$ {line.strip()}" for line in examples.splitlines() if line)

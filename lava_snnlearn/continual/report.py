@@ -15,7 +15,7 @@ from lava_snnlearn.files import write_text
 from lava_snnlearn.fixed_point.emulator import emulate
 from lava_snnlearn.fixed_point.table import connection_rows, population_rows
 from lava_snnlearn.fixed_point.trace import Trace
-from lava_snnlearn.pipeline import PICTURED, time_first, verified
+from lava_snnlearn.pipeline import time_first
 from lava_snnlearn.report import (
     Figures,
     activity,
@@ -27,6 +27,7 @@ from lava_snnlearn.report import (
     verdict,
     write_report,
 )
+from lava_snnlearn.run_report import PICTURED, verified
 
 if TYPE_CHECKING:
     from lava_snnlearn.continual.pipeline import Summary

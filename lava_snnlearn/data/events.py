@@ -110,18 +110,13 @@ def load_events(
     check_sizes(name, train_size or 0, valid, None)
     place = cache_folder() if folder is None else Path(folder).expanduser()
     local = local_file(_LOCAL_NMNIST) if name == "nmnist" else None
-    if local is not None:
-        title, sensor = "nmnist-1100", sensor_size or (34, 34, 2)
-    else:
-        title, sensor = name, sensor_size or source.sensor_size or _tonic_class(source).sensor_size
+    title, known = (name, source.sensor_size) if local is None else ("nmnist-1100", (34, 34, 2))
+    sensor = sensor_size or known or _tonic_class(source).sensor_size
     framing = Framing(sensor, steps, by, spatial_downsample, max_count)
     kept = place / "frames" / f"{name}-{_digest(framing)}.h5" if local is None and transform is None else None
     found = None if kept is None else _read_frames(kept)
     if found is None:
-        if local is not None:
-            recordings: Mapping[str, Recordings] = {split: _LocalNmnist(local, split) for split in ("train", "test")}
-        else:
-            recordings = {split: _open(source, way, place) for split, way in source.splits.items()}
+        recordings = _recordings(source, local, place)
         check_sizes(name, len(recordings["train"]), valid, train_size)
         classes = _classes(source, recordings)
         splits = _frame_splits(title, recordings, framing, transform, classes, seed, progress)
@@ -198,6 +193,13 @@ def _tonic_class(source: _Source) -> Any:
     from tonic import datasets
 
     return getattr(datasets, source.tonic_class)
+
+
+def _recordings(source: _Source, local: Path | None, place: Path) -> dict[str, Recordings]:
+    """By split, of the local subset of N-MNIST if there is one, else through tonic."""
+    if local is not None:
+        return {split: _LocalNmnist(local, split) for split in ("train", "test")}
+    return {split: _open(source, way, place) for split, way in source.splits.items()}
 
 
 def _open(source: _Source, way: Mapping[str, Any], place: Path) -> Recordings:

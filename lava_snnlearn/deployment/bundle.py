@@ -21,11 +21,10 @@ from lava_snnlearn.checks import LimitError, instance_of, known_name, within
 from lava_snnlearn.deployment.readme import readme, slurm_script
 from lava_snnlearn.deployment.stock import NotStock, not_stock
 from lava_snnlearn.files import naming_the_disk
-from lava_snnlearn.fixed_point import limits
 from lava_snnlearn.fixed_point.convolution import expand
 from lava_snnlearn.fixed_point.emulator import emulate
-from lava_snnlearn.fixed_point.graph import Connection, FixedNetwork, check_network
-from lava_snnlearn.fixed_point.running import carries_values
+from lava_snnlearn.fixed_point.graph import FixedNetwork, check_network
+from lava_snnlearn.fixed_point.sums import message_bits
 from lava_snnlearn.fixed_point.trace import Trace
 
 TARGETS = ("loihi2",)
@@ -45,6 +44,9 @@ def deploy(
 ) -> Path:
     """Write a folder for the Loihi cloud: network, samples, expected spikes, scripts that run and compare them, README.
 
+    Every network without relays can be deployed. Samples follow each other in one run; in networks that are ``one_by_one``
+    (stock LIFs in loops or with mixed delays, initial states, resets at fixed times) each is a run of its own.
+
     ``python run.py --sim`` runs it on Lava's simulator wherever lava-nc is installed, ``python run.py`` on a chip; then
     ``python compare.py`` says whether what came back is what the emulator expects, or names the first difference. No pickle,
     no path of this machine. The folder appears whole or not at all.
@@ -61,7 +63,7 @@ def deploy(
 
     Raises:
         FileExistsError: the folder is not empty. UnknownNameError: an unknown target or population.
-        LimitError: too many samples; a network that does not fit the target; one that Lava cannot run sample after sample.
+        LimitError: too many samples; a network that does not fit the target; relays.
         ValueError, TypeError: samples that do not fit, see ``emulate``. OSError: the folder cannot be written.
     """
     check_network("deploy", network)
@@ -103,11 +105,10 @@ def _chosen(network: FixedNetwork, populations: Sequence[str] | None) -> tuple[s
 
 def _check_network_fits(network: FixedNetwork, target: str) -> None:
     relays = [population.name for population in network.populations if population.kind == "relay"]
-    if relays or network.one_by_one:
-        why = f"populations {relays} are relays" if relays else "populations of it do not pause between samples"
+    if relays:
         raise LimitError(
-            f"this network cannot be deployed: {why}, and a bundle runs sample after sample in one long run. Deploy networks "
-            "that were quantised or whose populations follow each other in lockstep; run this one with run_lava."
+            f"this network cannot be deployed: {relays} are relays, synapses that feed synapses without neurons between, which "
+            "no chip has. Put neurons between them, or multiply their weights; run_lava runs this network as it is."
         )
     errors = network.place(target).errors
     if errors:
@@ -130,21 +131,14 @@ def _facts(network: FixedNetwork, target: str, chosen: tuple[str, ...], samples:
         "period": network.period,
         "output": network.output,
         "populations": list(chosen),
-        "message_bits": {connection.name: _message_bits(network, connection) for connection in network.connections},
+        "message_bits": {connection.name: message_bits(network, connection) for connection in network.connections},
         "t_start": {population.name: population.t_start for population in network.populations},
+        "one_by_one": network.one_by_one,
         "stock": not gap.populations,
         "not_stock": list(gap.populations),
         "reason": gap.reason,
         "versions": {"lava_snnlearn": lava_snnlearn.__version__, "lava-nc": "0.10.0", "numpy": np.__version__},
     }
-
-
-def _message_bits(network: FixedNetwork, connection: Connection) -> int:
-    """What the chip reserves for a message: 0 for spikes, 8 for payloads up to 255, else 24."""
-    if not carries_values(network, connection):
-        return 0
-    least, largest = network.smallest_sent(connection.source), network.largest_sent(connection.source)
-    return limits.GRADED_BITS if least == 0 and largest <= limits.GRADED_MAX else limits.PAYLOAD_BITS
 
 
 def _write_netx(network: FixedNetwork, path: Path) -> dict[str, Any] | None:
@@ -155,7 +149,7 @@ def _write_netx(network: FixedNetwork, path: Path) -> dict[str, Any] | None:
         run = to_netx(network, path, lossy=True)
     except ValueError:
         return None
-    if run.reset_interval is None:
+    if run.one_by_one:
         path.unlink()
         return None
     return dict(run.arguments)

@@ -35,8 +35,9 @@ _TESTED = """\
 ## What is tested, and what is not
 - Tested in simulation: `run.py --sim` on Lava's simulator (lava-nc 0.10.0, Python 3.10) with networks of every kind, spike for
   spike against the emulator; `compare.py` against changed results.
-- **Not tested on hardware**: `Loihi2HwCfg`, the spike adapters of `lava.proc.embedded_io`, their latency, SLURM. Nothing of
-  Intel's closed extension was at hand. The chip's LIF microcode may want other parameters than the simulator (lava issue 829).
+- **Not tested on hardware**: `Loihi2HwCfg`, the spike adapters of `lava.proc.embedded_io`, their latency, `Var.set` in a
+  pause, SLURM. Nothing of Intel's closed extension was at hand. The chip's LIF microcode may want other parameters than the
+  simulator (lava issue 829).
 - The adapters may take steps of their own. If `compare.py` says that all spikes are equal when they are read some steps later,
   that is the way back: use its `--shift`. If spikes differ from the first steps of samples on, it is the way in: measure it and
   pass `run.py --latency STEPS`, which moves the resets and starts of all populations.
@@ -54,20 +55,30 @@ seconds (default 300). Exit status of `compare.py`: 0 all equal, 1 a difference,
 """
 
 
+_APART = """\
+Samples run **one by one**, each as a run of its own on fresh processes: stock LIFs never pause, and what one sample leaves
+under way in loops and delays would arrive in the next. On the simulator that takes about a second a sample. If the input takes
+steps to come to the chip, initial states and the biases of LIFs are set after these, by `Var.set` in a pause of the run.
+
+"""
+
+
 def readme(network: FixedNetwork, facts: dict[str, Any], placement: Placement) -> str:
     """README.md of a bundle."""
     names = ", ".join(facts["not_stock"])
     needs = _STOCK if facts["stock"] else _CUSTOM.format(names=names, reason=facts["reason"])
-    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items() if name != "lava-nc")
+    rhythm = "each a run of" if facts["one_by_one"] else "one every"
     netx = ""
     if facts["netx"] is not None:
         arguments = ", ".join(f"{key}={value}" for key, value in facts["netx"].items())
         netx = f'`network.net` is the same network for lava-dl: `netx.hdf5.Network("network.net", {arguments})`.\n\n'
     return (
         f"# A spiking network for {facts['target']}\n\n"
-        f"{facts['samples']} samples of {facts['steps']} steps, one every {facts['period']} steps (`run.py` adds those of the "
-        f"way in). Compared: {', '.join(facts['populations'])}. Written by {versions}.\n\n"
-        f"{needs}\n\n{_STEPS}\n{_FILES}\n{netx}{_TESTED}\n"
+        f"{facts['samples']} samples of {facts['steps']} steps, {rhythm} {facts['period']} steps (`run.py` adds those of the "
+        f"way in). Compared: {', '.join(facts['populations'])}. Written by {versions}, for "
+        f"lava-nc {facts['versions']['lava-nc']}.\n\n"
+        f"{_APART if facts['one_by_one'] else ''}{needs}\n\n{_STEPS}\n{_FILES}\n{netx}{_TESTED}\n"
         f"## Network\n```\n{network}\n```\n\n## Placement\n```\n{placement}\n```\n"
     )
 
@@ -80,7 +91,8 @@ def slurm_script() -> str:
 #SBATCH --partition=oheogulch
 #SBATCH --time=00:30:00
 #SBATCH --output=run.log
-# Partitions of Loihi 2 boards: sinfo. Chips of other generations: N3B2, N3C1, N3D1.
+# Not tested. Partitions of Loihi 2 boards: sinfo; oheogulch is the one that lava-nc's own hardware tests name. Generations of
+# chips are those of lava.utils.loihi.ChipGeneration: N3B2, N3B3 (most), N3C1, N3D1.
 # In one line: SLURM=1 LOIHI_GEN=N3B3 PARTITION=oheogulch srun -p oheogulch python run.py
 export SLURM=1 LOIHI_GEN=N3B3 PARTITION=oheogulch
 cd "$SLURM_SUBMIT_DIR" || exit 2

@@ -103,6 +103,10 @@ class ConvShape:
         """Number of values of the image."""
         return math.prod(self.input_shape)
 
+    def largest_number(self, kernel: tuple[int, ...]) -> int:
+        """Largest of the kernel's height and width, stride, padding, dilation and groups, all of which Lava keeps as int8."""
+        return max(*kernel[2:], *(number for axis in self.axes for number in axis[1:]), self.groups)
+
     def output_shape(self, kernel: tuple[int, ...]) -> tuple[int, int, int]:
         """(C_out, H_out, W_out) for a kernel of this shape.
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_snnlearn.neurons.compiling import compiled, inlined
+from lava_snnlearn.neurons.compiling import holding, inlined
 
 
 @inlined
@@ -44,7 +44,7 @@ def deliver(
                 ring[row, target[k]] += weight[k] * payload
 
 
-step_deliver = compiled(deliver.py_func)
+step_deliver = holding(deliver.py_func)
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 
 HELD = 1 << 26
 """Spikes of all populations, steps and samples that are held at a time."""
-PAYLOADS = ("graded", "relay")
-"""Kinds of populations whose spikes have a payload."""
-Sent: TypeAlias = dict[str, NDArray[np.int64]]
+SentCounts: TypeAlias = dict[str, NDArray[np.int64]]
 """How often each input channel and neuron sent in a sample, int64 [B, n], by source."""
 
 
@@ -103,7 +101,7 @@ def synaptic_operations(sent: ArrayLike, fan: ArrayLike) -> NDArray[np.int64]:
 
 def count_events(
     network: FixedNetwork,
-    given: ArrayLike | Trace,
+    x_or_trace: ArrayLike | Trace,
     *,
     x: ArrayLike | None = None,
     placement: Placement | None = None,
@@ -113,7 +111,7 @@ def count_events(
 
     Args:
         network: the network.
-        given: data as for ``emulate``, which are emulated in small batches and not kept; or a Trace with its spikes.
+        x_or_trace: data as for ``emulate``, which are emulated in small batches and not kept; or a Trace with its spikes.
         x: the data that a Trace was made of; needed where spikes come in from outside.
         placement: of this network; then spikes are also counted once for each core that they go to.
         learning_updates: integers [B] of a network that learns, see :func:`lava_snnlearn.on_chip.count_learning_updates`.
@@ -123,12 +121,12 @@ def count_events(
         TypeError: no FixedNetwork.
     """
     check_network("count_events", network)
-    if isinstance(given, Trace):
-        batches = iter([_sent_by_trace(network, given, x)])
+    if isinstance(x_or_trace, Trace):
+        batches = iter([_sent_by_trace(network, x_or_trace, x)])
     elif x is not None:
         raise ValueError("x belongs to a Trace; pass the data alone, or the Trace and x")
     else:
-        batches = _sent_in_batches(network, chip_input(network, given))
+        batches = _sent_in_batches(network, chip_input(network, x_or_trace))
     fans = {connection.name: (connection.source, fan_out(connection)) for connection in network.connections}
     tallies = [_tally(network, sent, fans, placement) for sent in batches]
     counts = {kind: np.concatenate([tally[kind] for tally in tallies]) for kind in tallies[0]}
@@ -141,14 +139,14 @@ def count_events(
         graded=tuple(c.name for c in network.connections if _has_payload(network, c.source)),
         neuron_updates={p.name: p.size * network.steps for p in network.populations},
         messages=counts.get(("messages", INPUT)),
-        host_operations=_host_operations(network, given if x is None else x),
+        host_operations=_host_operations(network, x_or_trace if x is None else x),
         synapses=sum(int(fan.sum()) for _, fan in fans.values()) + _host_synapses(network),
         learning_updates=None if learning_updates is None else _updates(learning_updates, samples),
     )
 
 
 def _tally(
-    network: FixedNetwork, sent: Sent, fans: Mapping[str, tuple[str, NDArray[np.int64]]], placement: Placement | None
+    network: FixedNetwork, sent: SentCounts, fans: Mapping[str, tuple[str, NDArray[np.int64]]], placement: Placement | None
 ) -> dict[tuple[str, str], NDArray[np.int64]]:
     """Counts [B] by (kind, name); ``fans``: connection -> (source, its fan-out)."""
     counts = {("spikes", name): times.sum(axis=1) for name, times in sent.items() if name != INPUT}
@@ -161,10 +159,10 @@ def _tally(
 
 
 def _has_payload(network: FixedNetwork, source: str) -> bool:
-    return network.host.form == "graded" if source == INPUT else network.population(source).kind in PAYLOADS
+    return network.host.form == "graded" if source == INPUT else network.population(source).sends_payloads
 
 
-def _sent_in_batches(network: FixedNetwork, signal: NDArray[np.integer]) -> Iterator[Sent]:
+def _sent_in_batches(network: FixedNetwork, signal: NDArray[np.integer]) -> Iterator[SentCounts]:
     """Of the chip's input [T or 1, B, n], some samples at a time."""
     neurons = sum(population.size for population in network.populations)
     for part in _batches(signal, max(1, HELD // (network.steps * neurons))):
@@ -192,7 +190,7 @@ def _times(sent: NDArray[np.generic]) -> NDArray[np.int64]:
     return counts
 
 
-def _sent_by_trace(network: FixedNetwork, trace: Trace, x: ArrayLike | None) -> Sent:
+def _sent_by_trace(network: FixedNetwork, trace: Trace, x: ArrayLike | None) -> SentCounts:
     """Of what was recorded."""
     wanted = {p.name: p.size for p in network.populations if p.spiking}
     samples = len(trace.outputs)
@@ -213,7 +211,7 @@ def _sent_by_trace(network: FixedNetwork, trace: Trace, x: ArrayLike | None) -> 
     return {INPUT: arrived} | {name: _times(spikes) for name, spikes in trace.spikes.items()}
 
 
-def _messages(sent: Sent, placement: Placement) -> NDArray[np.int64]:
+def _messages(sent: SentCounts, placement: Placement) -> NDArray[np.int64]:
     """Spikes times the cores that they go to."""
     for name, counts in sent.items():
         if name not in placement.destinations or len(placement.destinations[name]) != counts.shape[1]:

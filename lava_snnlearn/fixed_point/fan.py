@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from lava_snnlearn.fixed_point.convolution import ConvShape, expand
 
-    from lava_snnlearn.fixed_point.convolution import ConvShape
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from lava_snnlearn.fixed_point.graph import Connection
 
 
@@ -25,6 +27,26 @@ def fan_in(connection: Connection) -> NDArray[np.int64]:
     for a, b, places, _ in _taps(weight.shape, geometry):
         counted[:, places[0], places[1]] += heard[:, a, b].reshape(out, 1, 1)
     return counted.reshape(-1)
+
+
+def sources_of(connections: Sequence[Connection]) -> NDArray[np.int64]:
+    """Of connections between the same two populations: different sources of each target neuron, int64 [n_target]."""
+    if len(connections) == 1:
+        return fan_in(connections[0])
+    kept: dict[tuple[Any, ...], Connection] = {}
+    for connection in connections:
+        key = connection.geometry, np.shape(connection.weight)
+        present = 2 * (np.asarray(connection.weight) != 0)
+        if key in kept:
+            present |= np.asarray(kept[key].weight)
+        kept[key] = replace(connection, weight=present, sign_mode="mixed")
+    if len(kept) == 1:
+        return fan_in(next(iter(kept.values())))
+    from scipy.sparse import csr_matrix  # slow to import
+
+    # Convolutions of different kinds: only synapse by synapse can one see where they meet.
+    matrices = [csr_matrix(c.weight) if c.geometry is None else expand(np.asarray(c.weight), c.geometry) for c in kept.values()]
+    return np.asarray(sum(matrices[1:], matrices[0]).getnnz(axis=1), np.int64)
 
 
 def fan_out(connection: Connection) -> NDArray[np.int64]:

@@ -1,12 +1,13 @@
 """The chip's neurons inside of torch: values from the emulator's integer step, gradients of the neurons they stand for.
 
-Forward, in integers of 1/64 weight unit, by :func:`~lava_snnlearn.fixed_point.emulator.stepper`. Backward as in
+Forward, in integers of 1/64 weight unit, by :mod:`lava_snnlearn.fixed_point.arithmetic`. Backward as in
 :mod:`lava_snnlearn.neurons.fused`, at u[t] = lam v[t-1] + I[t] (which the chip rounds to 1/64 unit) and at the spikes that
 were sent.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_UNIT
-from lava_snnlearn.fixed_point.emulator import stepper
-from lava_snnlearn.fixed_point.graph import Population
+from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_UNIT, NeuronStep, bias_current, soft_reset_step, zero_reset_step
+from lava_snnlearn.fixed_point.population import UNFILTERED, Population
 from lava_snnlearn.neurons.lif import LIF
 
 
@@ -52,7 +52,7 @@ class IntegerNeurons:
 
     def run(self, current: NDArray[np.int64], membrane: NDArray[np.int64], steps: int, keep: bool) -> _States:
         """All steps for input [steps or 1, B, n] in weight units, from membranes [B, n] in 1/64 unit."""
-        advance = stepper(self.population)
+        advance = _stepper(self.population)
         spikes = np.empty((steps, *membrane.shape), np.bool_)
         before = np.empty(spikes.shape, np.int32) if keep else None
         for t in range(steps):
@@ -168,3 +168,15 @@ def _through_time(
 def _rows(values: Tensor) -> NDArray[np.float64]:
     """[M, B, *shape] as float64 [M, B, n]."""
     return values.detach().flatten(2).double().cpu().numpy()
+
+
+def _stepper(population: Population) -> Callable[[NDArray[Any], NDArray[Any]], NeuronStep]:
+    """The integer step (membrane, current) -> NeuronStep of a population whose membrane is its whole state."""
+    assert population.kind not in ("graded", "relay")
+    bias = bias_current(np.asarray(population.bias_mant), population.bias_exp)
+    if population.kind == "lif":
+        assert population.du == UNFILTERED
+        return lambda v, a: zero_reset_step(v, a, dv=population.dv, bias=bias, vth=population.vth)
+    delta = population.delta if population.spiking else 0
+    assert delta is not None
+    return lambda v, a: soft_reset_step(v, a, dv=population.dv, bias=bias, vth=population.vth, delta=delta)

@@ -36,6 +36,10 @@ WRAP_FREE_MAX = (1 << 25) - 1
 """Lava's stock LIF shifts an int32 input by 6 bits; beyond this it overflows."""
 FILTERED_INPUT_MAX = 1 << 18
 """Of a stock LIF that filters its current: wrapping once, Lava keeps the current within 24 bits only up to this input."""
+CONV_SUM_MAX = (1 << 23) - 1
+"""Lava's Conv keeps its sums in signed 24 bits and wraps beyond."""
+CONV_GEOMETRY_MAX = 127
+"""Lava's Conv keeps kernel size, stride, padding, dilation and groups as int8."""
 NEURONS_PER_CORE = 1024
 SYNAPTIC_BITS_PER_CORE = 128 * 1024 * 8
 FAN_IN_AXONS_PER_CORE = 4096

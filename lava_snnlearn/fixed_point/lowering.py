@@ -37,7 +37,8 @@ class Link:
 
     ``weight`` float64 [n_target, n_source], or a kernel [C_out, C_in, kh, kw] with its ``geometry``. ``lag``: logical steps
     between the source's spike and the target's step (0: feed-forward, 1: recurrent). ``delay`` int64 [n_target, n_source]:
-    steps beyond that, of a matrix's synapses (None: none); ``delays`` is what they were taken from.
+    steps beyond that, of a matrix's synapses (None: none); ``delays`` is what they were taken from. ``label``: of a chip's
+    connection.
     """
 
     source: str
@@ -46,6 +47,7 @@ class Link:
     lag: int = 0
     delay: NDArray[np.int64] | None = None
     delays: Delays | None = None
+    label: str = ""
 
     def apply(self, x: Tensor) -> Tensor:
         """The map of x [M, n_source], float64: [M, n_target]; delays apart."""

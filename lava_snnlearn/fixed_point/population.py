@@ -150,6 +150,11 @@ class Population:
         return self.kind != "accumulator"
 
     @property
+    def sends_payloads(self) -> bool:
+        """True if what it sends has a value, which in each step is its state or sum; spikes are only there or not."""
+        return self.kind in ("graded", "relay")
+
+    @property
     def counted(self) -> bool:
         """True if the population answers by spike counts; False if by its membrane or state after the last step."""
         return self.kind in ("lif", "soft_reset_lif")

@@ -13,7 +13,7 @@ from typing import Any, overload
 from numpy.typing import ArrayLike
 
 from lava_snnlearn.checks import known_name
-from lava_snnlearn.fixed_point.energy import energy_integers
+from lava_snnlearn.fixed_point.energy_networks import energy_integers
 from lava_snnlearn.fixed_point.graph import FixedNetwork
 from lava_snnlearn.fixed_point.plan import assemble, make_plan
 from lava_snnlearn.fixed_point.qat import QATNetwork

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def table(fixed: FixedReasoner) -> str:
-    """The reasoner's numbers as text; costs depend on a graph, see :mod:`lava_snnlearn.fixed_point.reasoner_costs`."""
+    """The reasoner's numbers as text; costs depend on a graph, see :mod:`lava_snnlearn.placement.reasoner`."""
     rows = {
         "mapping": f"{fixed.mapping}, {fixed.hop} step{'s' if fixed.hop > 1 else ''} a hop besides the delay",
         "1.0 =": f"{fixed.scale} weight units",

@@ -2,10 +2,15 @@
 
 Every step costs its neurons and, of the synapses, those of the neurons that send. In integers it is equal, in every step of
 every population, to the Lava graph of one process a population; in real numbers it is the same without rounding and clipping.
+
+It is not the emulator's :class:`~lava_snnlearn.fixed_point.engine.run.Block`, with which it shares the kernels of neurons: that
+works through windows of time, where this one answers in every step, and has neither real numbers nor samples that follow each
+other. Synapses are added up here in a way of its own, so that equality with the emulator proves both.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -17,27 +22,17 @@ from lava_snnlearn.fixed_point.convolution import expand
 from lava_snnlearn.fixed_point.delays import Fanout, Synapses
 from lava_snnlearn.fixed_point.delays import prepare as prepare_delays
 from lava_snnlearn.fixed_point.graph import INPUT, Connection, FixedNetwork
-from lava_snnlearn.fixed_point.running_neurons import Neurons, active_steps, integer_neurons, real_neurons
-from lava_snnlearn.neurons.compiling import compiled
-
-
-@compiled
-def add_rows(sums: np.ndarray, sent: np.ndarray, weight: np.ndarray, graded: bool) -> None:
-    """Add to ``sums`` [n_target] the rows of ``weight`` [n_source, n_target] whose neuron sends, times what it sends.
-
-    All arrays int32 (sums wrap, as Lava's do) or all float64, contiguous; not graded: anything but 0 is one spike.
-    """
-    for j in range(len(sent)):
-        if sent[j] != 0:
-            payload = sent[j] if graded else 1
-            for i in range(len(sums)):
-                sums[i] += weight[j, i] * payload
+from lava_snnlearn.fixed_point.running_kernels import add_rows
+from lava_snnlearn.fixed_point.running_neurons import ChipNeurons, Neurons, active_steps, real_neurons
+from lava_snnlearn.fixed_point.running_neurons import prepare as prepare_neurons
+from lava_snnlearn.fixed_point.sums import carries_values
 
 
 @cache
 def prepare() -> None:
     """Have the kernels compiled, or loaded from numba's cache, in this process: forked children find them ready."""
     prepare_delays()
+    prepare_neurons()
     for dtype in (np.int32, np.float64):
         add_rows(np.zeros(1, dtype), np.zeros(1, dtype), np.zeros((1, 1), dtype), True)
 
@@ -94,12 +89,14 @@ def _sorted_synapses(connection: Connection, scale: NDArray[Any]) -> Synapses:
 
 @dataclass(frozen=True)
 class _Part:
-    """A population: its place among all neurons, its neurons, its wires, and which of the input's currents are its own."""
+    """A population: its place among all neurons, its neurons, its wires, which of the input's currents are its own, and room
+    for what arrives, [n]."""
 
     place: slice
     neurons: Neurons
     wires: list[_Wires]
     current: slice | None
+    arriving: NDArray[Any]
 
 
 class RunningNetwork:
@@ -113,7 +110,7 @@ class RunningNetwork:
     """
 
     def __init__(self, network: FixedNetwork, real: bool = False, endless: bool = False) -> None:
-        make = real_neurons if real else integer_neurons
+        make: Callable[..., Neurons] = real_neurons if real else ChipNeurons
         self.sent: NDArray[Any] = np.zeros(neuron_count(network), np.float64 if real else np.int32)
         self._parts = {
             population.name: _Part(
@@ -124,6 +121,7 @@ class RunningNetwork:
                     for connection in network.incoming(population.name)
                 ],
                 network.current_part(population.name),
+                np.zeros(population.size, self.sent.dtype),
             )
             for population in network.populations
         }
@@ -137,9 +135,10 @@ class RunningNetwork:
             current: of an input of the form "current": [n_in], what the populations hear of it in this very step.
         """
         for part in self._parts.values():
-            arriving = sum((wires.arriving() for wires in part.wires), start=np.zeros((), self.sent.dtype))
-            if part.current is not None and current is not None:
-                arriving = arriving + current[part.current]
+            arriving = part.arriving
+            arriving[:] = 0 if part.current is None or current is None else current[part.current]
+            for wires in part.wires:
+                arriving += wires.arriving()
             self.sent[part.place] = part.neurons.step(phase, membranes[part.place], arriving)
         return self.sent
 
@@ -154,12 +153,6 @@ class RunningNetwork:
                     wires.send(self.sent[self._parts[wires.source].place])
                 elif signal is not None:
                     wires.send(signal)
-
-
-def carries_values(network: FixedNetwork, connection: Connection) -> bool:
-    """Whether synapses hear the value of what is sent, and not only that something is."""
-    values = network.smallest_sent(connection.source), network.largest_sent(connection.source)
-    return not connection.binary and values != (0, 1)
 
 
 def neuron_count(network: FixedNetwork) -> int:

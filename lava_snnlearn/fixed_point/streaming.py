@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from lava_snnlearn.checks import at_least, known_name, whole_number
 from lava_snnlearn.fixed_point.engine.batch import SUMS
 from lava_snnlearn.fixed_point.engine.program import program_of
-from lava_snnlearn.fixed_point.engine.run import Block, Records, Signal
+from lava_snnlearn.fixed_point.engine.run import Block, Records, Signal, empty_records
 from lava_snnlearn.fixed_point.engine.signal import input_dtype
 from lava_snnlearn.fixed_point.graph import INPUT, FixedNetwork, check_network
 
@@ -37,7 +37,8 @@ class Stream:
         spikes: of the recorded populations in the last piece: uint8 (of relays int32) [T, B, n].
 
     Raises:
-        TypeError: no FixedNetwork, or a batch that is no whole number. ValueError: a batch below 1, an accumulator to record.
+        TypeError: no FixedNetwork, a batch that is no whole number, one string to record. ValueError: a batch below 1, an
+            accumulator to record.
         UnknownNameError: an unknown population.
     """
 
@@ -45,6 +46,8 @@ class Stream:
         check_network("Stream", network)
         self.network = network
         self.batch = at_least(1, "batch", whole_number("batch", batch))
+        if isinstance(record, str):
+            raise TypeError(f"record is {record!r}; it must be names of populations, e.g. ({record!r},)")
         self._record = tuple(record)
         for name in self._record:
             known_name("population to record", name, [p.name for p in network.populations if p.spiking])
@@ -80,7 +83,7 @@ class Stream:
         """Go on by the steps of ``chunk``.
 
         Args:
-            chunk: [T, B, n], any T: floats or integers as for :func:`~lava_snnlearn.fixed_point.emulator.emulate`.
+            chunk: [T, B, n], T at least 1: floats or integers as for :func:`~lava_snnlearn.fixed_point.emulator.emulate`.
 
         Returns:
             What the output population sent, uint8 (of relays int32) [T, B, n]; of accumulators their membranes, int32.
@@ -89,8 +92,10 @@ class Stream:
             ValueError, LimitError, TypeError: input that does not fit. The state is that of before.
         """
         x = np.asarray(chunk)
-        if x.ndim != 3 or x.shape[1] != self.batch:
-            raise ValueError(f"a piece of a stream of {self.batch} sample(s) has the shape [T, {self.batch}, n], got {x.shape}")
+        if x.ndim != 3 or x.shape[1] != self.batch or not len(x):
+            raise ValueError(
+                f"a piece of a stream of {self.batch} sample(s) has the shape [T, {self.batch}, n], T at least 1, got {x.shape}"
+            )
         values = self.network.host.integers(x, len(x))
         records = self._records(len(values))
         for first in range(0, len(values), self._window):
@@ -100,12 +105,10 @@ class Stream:
         return sent[self._output.name]
 
     def _records(self, steps: int) -> Records:
-        shape = steps, self.batch
         names = {*self._record, self._output.name}
         nodes = [population for population in self.network.populations if population.name in names]
-        spikes = {p.name: np.zeros((*shape, p.size), p.sent_dtype) for p in nodes if p.spiking}
-        membranes = {p.name: np.zeros((*shape, p.size), np.int32) for p in nodes if not p.spiking}
-        return Records(spikes, membranes, origin=self.step)
+        silent = [population for population in nodes if not population.spiking]
+        return Records(*empty_records(nodes, silent, steps, self.batch), origin=self.step)
 
     def _run_window(self, values: NDArray[Any], records: Records) -> None:
         before, steps = self._heard, len(values)

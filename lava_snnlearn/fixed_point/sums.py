@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lava_snnlearn.checks import LimitError
+from lava_snnlearn.fixed_point import limits
 from lava_snnlearn.fixed_point.population import INPUT
 
 if TYPE_CHECKING:
@@ -39,6 +40,20 @@ def largest_sum(network: FixedNetwork, name: str, through: tuple[str, ...] = ())
     """Largest magnitude of what a population hears in a step: all its connections, and its part of an input current."""
     heard = sum(connection.bound(largest_sent(network, connection.source, through)) for connection in network.incoming(name))
     return heard + (network.largest_input if name in network.host.targets else 0)
+
+
+def carries_values(network: FixedNetwork, connection: Connection) -> bool:
+    """Whether synapses hear the value of what is sent, and not only that something is."""
+    values = network.smallest_sent(connection.source), network.largest_sent(connection.source)
+    return not connection.binary and values != (0, 1)
+
+
+def message_bits(network: FixedNetwork, connection: Connection) -> int:
+    """Bits of a message on Lava and on the chip: 0 for spikes, 8 for payloads 0..255, else 24."""
+    if not carries_values(network, connection):
+        return 0
+    least, largest = network.smallest_sent(connection.source), network.largest_sent(connection.source)
+    return limits.GRADED_BITS if least == 0 and largest <= limits.GRADED_MAX else limits.PAYLOAD_BITS
 
 
 def in_lockstep(network: FixedNetwork, connection: Connection) -> bool:

@@ -63,23 +63,13 @@ def aligned(rows: list[list[str]]) -> str:
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 
-def advice(network: FixedNetwork) -> list[str]:
-    """Least number of Loihi 1 cores by neurons and by synaptic memory, and what exceeds a core or a chip.
-
-    Figures of a core: 1024 neurons, 128 KB of synapses, 4096 input axons (Davies et al. 2018). The weights of a kernel are
-    counted once. Advice, not an error: the figures differ on Loihi 2, and populations can be split.
-    """
+def _cores(network: FixedNetwork) -> str:
+    """Least number of Loihi 1 cores by the sums of neurons and of stored weights; a placement counts all, core by core."""
     by_neurons = math.ceil(sum(p.size for p in network.populations) / limits.NEURONS_PER_CORE)
     bits = sum(c.stored_weights for c in network.connections) * limits.WEIGHT_BITS
     by_memory = math.ceil(bits / limits.SYNAPTIC_BITS_PER_CORE)
-    lines = [f"Loihi 1: at least {max(by_neurons, by_memory)} cores ({by_neurons} by neurons, {by_memory} by synaptic memory)"]
-    if max(by_neurons, by_memory) > limits.CORES_PER_CHIP:
-        lines.append(f"advice: more than the {limits.CORES_PER_CHIP} cores of one chip")
-    for p in network.populations:
-        axons = sum(c.shape[1] for c in network.incoming(p.name))
-        if axons > limits.FAN_IN_AXONS_PER_CORE:
-            lines.append(f"advice: {p.name} has {axons} input axons, a core takes {limits.FAN_IN_AXONS_PER_CORE}")
-    return lines
+    least = f"at least {max(by_neurons, by_memory)} cores ({by_neurons} by neurons, {by_memory} by synaptic memory)"
+    return f"Loihi 1: {least}; .place() counts axons and delays as well"
 
 
 def table(network: FixedNetwork) -> str:
@@ -98,5 +88,5 @@ def table(network: FixedNetwork) -> str:
     ]
     if network.connections:
         parts += ["", aligned(connection_rows(network))]
-    parts += ["", *advice(network), *network.notes]
+    parts += ["", _cores(network), *network.notes]
     return "\n".join(parts)

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from lava_snnlearn.fixed_point.emulator import topological_order
 from lava_snnlearn.fixed_point.graph import INPUT, Connection, FixedNetwork, Population
+from lava_snnlearn.fixed_point.order import topological_order
 from lava_snnlearn.fixed_point.population import UNFILTERED
 
 NOT_ALIGNED = (
@@ -68,7 +68,7 @@ def is_aligned(network: FixedNetwork) -> bool:
         start = _start(network, connection.source)
         return bool(np.all(np.asarray(connection.delay) >= network.population(connection.target).t_start - start - 1))
 
-    other = any(p.kind in ("graded", "relay") or p.running or p.du != UNFILTERED for p in network.populations)
+    other = any(p.sends_payloads or p.running or p.du != UNFILTERED for p in network.populations)
     if other or any(c.exponent < 0 or c.binary for c in network.connections) or topological_order(network) is None:
         return False
     return all(aligned(connection) for connection in network.connections)

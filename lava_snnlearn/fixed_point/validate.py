@@ -8,12 +8,17 @@ import numpy as np
 
 from lava_snnlearn.checks import LimitError, known_name, whole_number, within
 from lava_snnlearn.fixed_point import limits
+from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_MAX, bias_current, lif_step
 from lava_snnlearn.fixed_point.population import INPUT
-from lava_snnlearn.fixed_point.sums import in_lockstep, largest_sum
+from lava_snnlearn.fixed_point.sums import largest_sum
 
 if TYPE_CHECKING:
     from lava_snnlearn.fixed_point.convolution import ConvShape
-    from lava_snnlearn.fixed_point.graph import Connection, FixedNetwork
+    from lava_snnlearn.fixed_point.graph import Connection, FixedNetwork, Population
+
+
+WAITING = -MEMBRANE_MAX
+"""Membrane in which stock LIFs that start late begin a run of one sample on Lava: biases are far from the threshold then."""
 
 
 def validate(network: FixedNetwork) -> None:
@@ -25,9 +30,12 @@ def validate(network: FixedNetwork) -> None:
         raise ValueError(f"population names must be unique, got {names}")
     within("steps", whole_number("steps", network.steps), 1, 1 << 24, "A sample needs at least one time step.")
     known_name("output population", network.output, names)
-    pairs = [(connection.source, connection.target, connection.label) for connection in network.connections]
-    if len(set(pairs)) != len(pairs):
-        raise ValueError(f"there must be at most one connection of the same label from one population to another, got {pairs}")
+    names_of_synapses = [connection.name for connection in network.connections]
+    if twice := sorted({name for name in names_of_synapses if names_of_synapses.count(name) > 1}):
+        raise ValueError(
+            f"there must be at most one connection of a name (source_to_target, or source_to_target_label), but there are "
+            f"several {twice[0]!r}; give them labels of their own, or rename a population"
+        )
     for connection in network.connections:
         _check_ends(network, connection)
     _check_running(network)
@@ -57,30 +65,62 @@ def _check_ends(network: FixedNetwork, connection: Connection) -> None:
 
 
 def _check_running(network: FixedNetwork) -> None:
-    """What Lava can run only as a run a sample must be active from the first step on."""
-    late = [population.name for population in network.populations if population.t_start]
+    """Where a sample is a run on Lava: stock LIFs and relays, which never pause, must not touch active steps of others."""
+    late = [population for population in network.populations if population.t_start]
     if not late or not network.one_by_one:
         return
-    for connection in network.connections:
-        if not in_lockstep(network, connection):
-            _refuse_lag(network, connection)
     running = [population.name for population in network.populations if population.running]
-    raise ValueError(
-        f"populations {running} have an initial state or resets at fixed times, which on Lava count from the first step of a "
-        f"run; so all populations must have t_start 0, but {late} have not"
-    )
+    if running:
+        raise ValueError(
+            f"populations {running} have an initial state or resets at fixed times, which on Lava count from the first step of "
+            f"a run; so all populations must have t_start 0, but {[population.name for population in late]} have not"
+        )
+    for connection in network.connections:
+        _check_first_arrival(network, connection)
+    for population in late:
+        if population.kind == "lif":
+            _check_wait(population)
 
 
-def _refuse_lag(network: FixedNetwork, connection: Connection) -> None:
-    source, target = network.population(connection.source), network.population(connection.target)
-    kind = "a stock LIF" if source.kind == "lif" else "a relay"
-    start = source.t_start + 1 + int(np.min(connection.delay))
-    raise ValueError(
-        f"connection {connection.name}: population {source.name!r} is {kind}, which cannot pause between samples, so all "
-        f"delays must be equal and {target.name!r} must start 1 + delay steps after it, at step {start} (t_start is "
-        f"{target.t_start}), or all populations must start at step 0. "
-        "Use reset by subtraction for recurrent nets and mixed delays."
-    )
+def _check_first_arrival(network: FixedNetwork, connection: Connection) -> None:
+    """Nothing arrives before the target starts; so what a source sends after its last step arrives after the target's last."""
+    target = network.population(connection.target)
+    source = None if connection.source == INPUT else network.population(connection.source)
+    first = (source.t_start if source else 0) + 1 + int(np.min(connection.delay))
+    unpausing = [p for p in (source, target) if p is not None and p.kind in ("lif", "relay")]
+    if unpausing and target.t_start > first:
+        kind = "a stock LIF" if unpausing[0].kind == "lif" else "a relay"
+        raise ValueError(
+            f"connection {connection.name}: population {unpausing[0].name!r} is {kind}, which cannot pause, and what arrives "
+            f"first does so in step {first}; so {target.name!r} must start in that step or before (t_start is {target.t_start})"
+        )
+
+
+def _check_wait(population: Population) -> None:
+    neuron = waking_neuron(population, WAITING)
+    if neuron is not None:
+        raise ValueError(
+            f"population {population.name!r} is a stock LIF, which cannot pause, and the bias of its neuron {neuron} alone "
+            f"makes it spike before its first active step (t_start is {population.t_start}); use a smaller bias, a higher "
+            "threshold, t_start 0, or reset by subtraction"
+        )
+
+
+def waking_neuron(population: Population, membrane: int) -> int | None:
+    """A neuron of a stock LIF that spikes before its first active step by its bias alone, which acts from a run's start on.
+
+    membrane: v of all neurons at the start of the run, 1/64 weight units. None: all are silent until then.
+    """
+    bias = bias_current(np.asarray(population.bias_mant), population.bias_exp)
+    u, v = np.zeros(population.size, dtype=np.int64), np.full(population.size, membrane, dtype=np.int64)
+    for _ in range(population.t_start):
+        before = v
+        spike, u, v, *_ = lif_step(u, v, 0, du=population.du, dv=population.dv, bias=bias, vth=population.vth)
+        if spike.any():
+            return int(np.argmax(spike))
+        if np.array_equal(before, v):
+            break
+    return None
 
 
 def _check_images(network: FixedNetwork, connection: Connection, geometry: ConvShape) -> None:

@@ -13,6 +13,8 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,19 @@ sys.path[:] = json.loads(sys.argv.pop(1))
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+class NotSaidError(ValueError):
+    """Neither the file nor the caller say the steps of a sample."""
+
+
+@contextmanager
+def naming(where: object) -> Iterator[None]:
+    """Let errors of what a file or graph holds begin with its name; they keep their types."""
+    try:
+        yield
+    except ValueError as error:
+        raise type(error)(f"{where}: {error}") from error
 
 
 def read_foreign(path: str | PathLike[str], time_limit: float = TIME_LIMIT, expansion: int = EXPANSION) -> dict[str, Any]:

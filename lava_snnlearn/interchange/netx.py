@@ -10,12 +10,13 @@ from functools import partial
 from os import PathLike
 
 from lava_snnlearn.checks import at_least, flag, known_name
-from lava_snnlearn.files import FileFormatError, hdf5_image, replacing
+from lava_snnlearn.files import hdf5_image, replacing
 from lava_snnlearn.fixed_point.graph import FixedNetwork, check_network
-from lava_snnlearn.interchange.foreign_hdf5 import read_foreign
+from lava_snnlearn.interchange.foreign_hdf5 import NotSaidError, naming, read_foreign
 from lava_snnlearn.interchange.netx_export import NetxRun, losses, run_of, with_whole_biases, write
 from lava_snnlearn.interchange.netx_import import network_of
 from lava_snnlearn.interchange.netx_layers import layers_of, sample_steps
+from lava_snnlearn.interchange.netx_sigma_delta import refuse_sigma_delta
 
 __all__ = ["NetxRun", "from_netx", "netx_losses", "to_netx", "with_whole_biases"]
 
@@ -62,7 +63,7 @@ def to_netx(network: FixedNetwork, path: str | PathLike[str], *, lossy: bool = F
     found = losses(network)
     refused = [loss.text for loss in found if loss.fatal or not lossy]
     if refused:
-        remedy = "" if any(loss.fatal for loss in found) else " Pass lossy=True to write the rest."
+        remedy = "" if any(loss.fatal for loss in found) else " Pass lossy=True (export --lossy) to write the rest."
         raise ValueError("a netx file cannot hold this network: " + "; ".join(refused) + "." + remedy)
     with replacing(path) as temporary:
         temporary.write_bytes(hdf5_image(partial(write, network)))
@@ -82,9 +83,9 @@ def from_netx(
         path: the file.
         steps: T, steps of a sample. None: as the file says (simulation/tSample).
         timing: "samples": every layer is reset when a sample reaches it, as netx does with a ``reset_interval``; step t of
-            layer l is step t + l of the input. "running": no resets, all layers are active from step 0 on, so that biases act
-            before the first spikes arrive; a sample is a whole run. None: "running" for networks with delays or recurrent
-            layers, else "samples".
+            layer l is step t + l of the input (with delays or recurrent layers a sample is a run of its own). "running": no
+            resets, all layers are active from step 0 on, so that biases act before the first spikes arrive; a sample is a whole
+            run. None: "running" for networks with delays or recurrent layers, else "samples".
         input_shape: (C, H, W), for files whose first layer is a convolution and which do not say it themselves.
 
     Returns:
@@ -96,21 +97,19 @@ def from_netx(
 
     Raises:
         FileFormatError: a file that is missing, damaged or foreign; layers or neurons that are not supported (the message
-        names them). LimitError: a value that Loihi cannot hold. ValueError: neither file nor caller say the steps; delays or
-        recurrent layers with timing "samples".
+        names them), sigma-delta neurons among them. LimitError: a value that Loihi cannot hold. ValueError: neither file nor
+        caller say the steps; biases that make neurons of a network with delays or recurrent layers spike before a sample
+        reaches them, with timing "samples".
     """
     if timing is not None:
         known_name("timing", timing, TIMINGS)
     if steps is not None:
         at_least(1, "steps", steps)
     tree = read_foreign(path)
-    try:
+    with naming(path):
         layers = layers_of(tree)
+        refuse_sigma_delta(layers)
         found = sample_steps(tree) if steps is None else steps
         if found is None:
-            raise ValueError("it does not say the steps of a sample; pass steps")
+            raise NotSaidError("it does not say the steps of a sample; pass steps")
         return network_of(layers, found, timing, input_shape)
-    except FileFormatError as error:
-        raise FileFormatError(f"{path}: {error}") from error
-    except ValueError as error:
-        raise type(error)(f"{path}: {error}") from error

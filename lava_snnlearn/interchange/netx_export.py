@@ -15,12 +15,8 @@ from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_SHIFT, MEMBRANE_UNIT, 
 from lava_snnlearn.fixed_point.convolution import ConvShape
 from lava_snnlearn.fixed_point.graph import INPUT, Connection, FixedNetwork, Population
 from lava_snnlearn.fixed_point.host import DATA_FRACTION_BITS
+from lava_snnlearn.fixed_point.validate import waking_neuron
 from lava_snnlearn.interchange.netx_weights import effective, kept_by_netx
-
-_CONV_SUM_MAX = (1 << 23) - 1
-"""Lava's Conv wraps its sums to signed 24 bits."""
-_CONV_GEOMETRY_MAX = 127
-"""Lava's Conv keeps kernel size, stride, padding, dilation and groups as int8."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +32,19 @@ class NetxRun:
     """How ``lava.lib.dl.netx.hdf5.Network`` runs an exported file in the steps of the emulator.
 
     Args:
-        reset_interval: steps from the start of one sample to the next; None: no resets, every sample is a run of its own.
+        reset_interval: steps from the start of one sample to the next; None: no resets.
         reset_offset: for netx, see ``arguments``.
         input_message_bits: 0: binary spikes, 8: graded ones.
         first_output: step of a sample, from 0, in which the output population is in its first active step.
+        one_by_one: every sample has to be a run of its own: nothing is reset, or recurrence or delays would carry spikes of
+            one sample into the next.
     """
 
     reset_interval: int | None
     reset_offset: int
     input_message_bits: int
     first_output: int
+    one_by_one: bool
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -80,7 +79,7 @@ def losses(network: FixedNetwork) -> list[Loss]:
         found += _population_losses(network, place)
         found += _connection_losses(network, place, before)
     if not any(loss.fatal for loss in found):
-        found += _time_losses(chain)
+        found += _time_losses(chain, network.one_by_one)
     return found
 
 
@@ -89,9 +88,11 @@ def run_of(network: FixedNetwork) -> NetxRun:
     chain, _ = _chain(network)
     assert chain is not None
     starts = [place.population.t_start for place in chain]
-    resets = not network.one_by_one and starts == list(range(starts[0], starts[0] + len(starts)))
+    # Samples that run one by one need no reset between them, but layers that start late need the one at their start.
+    resets = starts == list(range(starts[0], starts[0] + len(starts))) and (any(starts) or not network.one_by_one)
     bits = 8 if network.host.form == "graded" else 0
-    return NetxRun(network.period if resets else None, starts[0] if resets else 0, bits, starts[-1])
+    apart = network.one_by_one or not resets
+    return NetxRun(network.period if resets else None, starts[0] if resets else 0, bits, starts[-1], apart)
 
 
 def with_whole_biases(network: FixedNetwork) -> FixedNetwork:
@@ -185,7 +186,7 @@ def _population_losses(network: FixedNetwork, place: _Place) -> Iterator[Loss]:
         yield Loss(f"{where}: an initial state, or resets at fixed times")
     bias = bias_current(np.asarray(p.bias_mant), p.bias_exp)
     if (bias % MEMBRANE_UNIT).any():
-        yield Loss(f"{where}: biases in 1/64 weight unit; netx holds whole ones. See with_whole_biases")
+        yield Loss(f"{where}: biases in 1/64 weight unit; netx holds whole ones. See with_whole_biases (export --whole-biases)")
     if place.feed is None and bias.any():
         yield Loss(f"{where}: a bias beside its input current, which netx's input layer has not")
 
@@ -223,18 +224,25 @@ def _conv_losses(network: FixedNetwork, feed: Connection, before: _Place | None)
         yield Loss(f"connection {feed.name}: a convolution behind a dense layer")
     if feed.max_delay:
         yield Loss(f"connection {feed.name}: a delay, which netx drops without a word in convolutions")
-    largest = max(*np.shape(feed.weight)[2:], *(max(axis[1:]) for axis in feed.geometry.axes), feed.geometry.groups)
-    if largest > _CONV_GEOMETRY_MAX:
+    largest = feed.geometry.largest_number(np.shape(feed.weight))
+    if largest > limits.CONV_GEOMETRY_MAX:
         yield Loss(f"connection {feed.name}: kernel, stride, padding, dilation or groups of {largest}, in Lava's Conv int8")
     weight = _weights(feed)
     if weight.min() < limits.WEIGHT_MIN or weight.max() > limits.UNSIGNED_WEIGHT_MAX:
         yield Loss(f"connection {feed.name}: weights from {weight.min()} to {weight.max()}, beyond 8 bits")
-    if feed.bound(network.largest_sent(feed.source)) > _CONV_SUM_MAX:
+    if feed.bound(network.largest_sent(feed.source)) > limits.CONV_SUM_MAX:
         yield Loss(f"connection {feed.name}: sums beyond 24 bits, which Lava's Conv wraps")
 
 
-def _time_losses(chain: list[_Place]) -> Iterator[Loss]:
-    """netx resets layer after layer, one step each, or not at all."""
+def _time_losses(chain: list[_Place], one_by_one: bool) -> Iterator[Loss]:
+    """netx resets layer after layer, one step each, or not at all; and nobody is silent until then where biases are large."""
+    for population in (place.population for place in chain if one_by_one and place.population.kind == "lif"):
+        neuron = waking_neuron(population, 0)
+        if neuron is not None:
+            yield Loss(
+                f"population {population.name!r}: the bias of its neuron {neuron} alone makes it spike before a sample reaches "
+                "it, and in a network with recurrent layers or mixed delays that spike is heard"
+            )
     starts = [place.population.t_start for place in chain]
     step_by_step = starts == list(range(starts[0], starts[0] + len(starts)))
     still = not any(np.any(place.population.bias_mant) for place in chain)

@@ -17,7 +17,7 @@ from lava_snnlearn.fixed_point.arithmetic import DECAY_ONE, MEMBRANE_SHIFT
 from lava_snnlearn.fixed_point.convolution import ConvShape
 from lava_snnlearn.fixed_point.graph import INPUT, Connection, FixedNetwork, HostInput, Population
 from lava_snnlearn.fixed_point.host import DATA_FRACTION_BITS
-from lava_snnlearn.interchange.netx_layers import Layer
+from lava_snnlearn.interchange.netx_layers import Layer, bias_of, image_of, kernel_of, moves_of, not_kept
 from lava_snnlearn.interchange.netx_weights import as_synapses, kept_by_netx
 
 CUBA = ("CUBA", "LOIHI")
@@ -34,11 +34,6 @@ def network_of(layers: Sequence[Layer], steps: int, timing: str | None, input_sh
     """The network of these layers; arguments and errors are those of :func:`~lava_snnlearn.interchange.netx.from_netx`."""
     lagging = any(layer.recurrent is not None or (layer.delay is not None and layer.delay.any()) for layer in layers)
     running = lagging if timing is None else timing == "running"
-    if lagging and not running:
-        raise ValueError(
-            "this network has delays or recurrent connections, along which the end of a sample reaches into the next one; "
-            "use timing='running'"
-        )
     chain = _Chain(running, last=len(layers) - 1, shape=input_shape)
     for layer in layers:
         chain.add(layer)
@@ -129,7 +124,7 @@ class _Chain:
         self._expect_input(math.prod(heard))
         name, delay = f"layer{layer.index}", self._delay(layer, weight.shape)
         source = self.source
-        self._populate(layer, name, (len(weight),), _bias(layer, (len(weight),)))
+        self._populate(layer, name, (len(weight),), bias_of(layer, (len(weight),)))
         synapses = as_synapses(f"{layer.where}: weight", weight, bool(delay.any()))
         self.connections.append(Connection(source, name, delay=delay, **synapses))
         if recurrent is not None:
@@ -159,7 +154,7 @@ class _Chain:
             )
         changed = int((kept != whole).sum())
         if changed:
-            self.notes.append(f"{layer.where}: {changed} weights are not kept by netx, which clips and truncates; so does this")
+            self.notes.append(not_kept(layer, changed))
         return kept[:, : weight.shape[1]], None if recurrent is None else kept[:, weight.shape[1] :]
 
     def _delay(self, layer: Layer, shape: tuple[int, ...]) -> NDArray[np.int64]:
@@ -185,10 +180,10 @@ class _Chain:
         return np.broadcast_to(spread, shape)
 
     def _conv(self, layer: Layer) -> None:
-        self._convolve(layer, _kernel(layer), layer.move.get("groups", 1))
+        self._convolve(layer, kernel_of(layer), moves_of(layer).get("groups", 1))
 
     def _pool(self, layer: Layer) -> None:
-        kernel = _kernel(layer)
+        kernel = kernel_of(layer)
         if kernel.shape[:2] != (1, 1) or self.shape is None:
             raise FileFormatError(
                 f"{layer.where}: weight has shape {kernel.shape}, expected [1, 1, kh, kw] for an image of known shape"
@@ -199,19 +194,18 @@ class _Chain:
         """``copies``: so many times the kernel stands one below the other."""
         if self.shape is None or len(self.shape) != 3:
             raise FileFormatError(
-                f"{layer.where} hears no image but {self.shape}; a layer 'input' or the argument input_shape must say (C, H, W)"
+                f"{layer.where} hears no image but {self.shape}; a layer 'input' or input_shape (check and import "
+                "--input-shape) must say (C, H, W)"
             )
         if layer.delay is not None and layer.delay.any():
             raise FileFormatError(f"{layer.where} has delays, which netx drops without a word in convolutions")
-        geometry = ConvShape(self.shape, groups=groups, **{key: layer.move[key] for key in _MOVES if key in layer.move})
+        geometry = ConvShape(self.shape, **(moves_of(layer) | {"groups": groups}))
         # First the question whether it fits, which also bounds the memory of the copies.
-        output = geometry.output_shape((copies * len(kernel), *kernel.shape[1:]))
+        output = image_of(layer, geometry, (copies * len(kernel), *kernel.shape[1:]))
         kernel = np.repeat(kernel, copies, axis=0)
-        if layer.shape not in (None, output):
-            raise FileFormatError(f"{layer.where}: shape is {layer.shape}, but the convolution makes {output}")
         self._expect_input(math.prod(self.shape))
         name, source = f"layer{layer.index}", self.source
-        self._populate(layer, name, output, _bias(layer, output))
+        self._populate(layer, name, output, bias_of(layer, output))
         synapses = as_synapses(f"{layer.where}: weight", kernel)
         self.connections.append(Connection(source, name, geometry=geometry, **synapses))
 
@@ -270,8 +264,7 @@ class _Chain:
             return {"kind": "accumulator"}
         kind = neuron.get("type")
         if kind not in CUBA:
-            remedy = "; interchange.read_sigma_delta reads such networks" if kind == "SDNN" else ""
-            raise FileFormatError(f"{layer.where}: neurons of the type {kind!r} are not supported, {CUBA} are{remedy}")
+            raise FileFormatError(f"{layer.where}: neurons of the type {kind!r} are not supported, {CUBA} are")
         numbers = {key: _whole(layer, neuron, key) for key in ("iDecay", "vDecay", "vThMant")}
         if neuron.get("gradedSpike") or neuron.get("messageBits"):
             raise FileFormatError(f"{layer.where}: graded spikes of {kind} neurons are not supported, as they are not in netx")
@@ -287,9 +280,6 @@ class _Chain:
             )
             threshold = limits.THRESHOLD_MAX
         return {"kind": "lif", "du": numbers["iDecay"] - 1, "dv": numbers["vDecay"], "vth": threshold}
-
-
-_MOVES = ("stride", "padding", "dilation")
 
 
 def _required(layer: Layer, value: NDArray[np.int64] | None, name: str) -> NDArray[np.int64]:
@@ -309,31 +299,6 @@ def _one(where: str, value: NDArray[np.int64]) -> int:
     if value.size != 1:
         raise FileFormatError(f"{where} has {value.size} values; netx takes one for all inputs")
     return int(value.reshape(-1)[0])
-
-
-def _kernel(layer: Layer) -> NDArray[np.int64]:
-    """[C_out, C_in / groups, kh, kw]; older files have a fifth dimension of one."""
-    weight = _required(layer, layer.weight, "weight")
-    if weight.ndim == 5 and weight.shape[4] == 1:
-        weight = weight[..., 0]
-    if weight.ndim != 4:
-        raise FileFormatError(f"{layer.where}: weight has shape {weight.shape}, expected [C_out, C_in / groups, kh, kw]")
-    return weight
-
-
-def _bias(layer: Layer, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """Bias of every neuron, in weight units: netx takes one a neuron or, of images, one a channel; images as (W, H, C)."""
-    bias = layer.bias
-    if bias is None:
-        return np.zeros(1, np.int64)
-    if len(shape) == 3 and bias.shape == shape[::-1]:
-        return bias.transpose(2, 1, 0).reshape(-1)
-    flat = bias.reshape(-1)
-    if len(shape) == 3 and len(flat) == shape[0]:
-        return np.repeat(flat, shape[1] * shape[2])
-    if len(flat) not in (1, math.prod(shape)):
-        raise FileFormatError(f"{layer.where}: bias has shape {bias.shape}, expected one value for each of {shape}")
-    return flat
 
 
 def _mantissas(bias: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from lava_snnlearn.checks import LimitError
 from lava_snnlearn.files import FileFormatError
-from lava_snnlearn.fixed_point.convolution import image_shape
+from lava_snnlearn.fixed_point.convolution import ConvShape, image_shape
 
 LAYERS_MAX = 1000
 _VALUE_MAX = (1 << 31) - 1
@@ -79,6 +79,67 @@ def sample_steps(tree: Mapping[str, Any]) -> int | None:
         return None
     steps, unit = (int(integers(f"simulation/{key}", simulation.get(key, 1)).reshape(-1)[0]) for key in ("tSample", "Ts"))
     return steps // unit if unit > 0 else None
+
+
+# What the layers of all kinds of neurons share.
+
+
+def kernel_of(layer: Layer) -> NDArray[np.int64]:
+    """Weights of a convolution, [C_out, C_in / groups, kh, kw]; older files have a fifth dimension of one.
+
+    Raises:
+        FileFormatError: there are none, or they have other dimensions.
+    """
+    weight = layer.weight
+    if weight is None:
+        raise FileFormatError(f"{layer.where} has no weight")
+    if weight.ndim == 5 and weight.shape[4] == 1:
+        weight = weight[..., 0]
+    if weight.ndim != 4:
+        raise FileFormatError(f"{layer.where}: weight has shape {weight.shape}, expected [C_out, C_in / groups, kh, kw]")
+    return weight
+
+
+def moves_of(layer: Layer) -> dict[str, Any]:
+    """stride, padding, dilation and groups for a ConvShape, as far as the file holds them."""
+    return dict(layer.move)
+
+
+def image_of(layer: Layer, geometry: ConvShape, kernel: tuple[int, ...]) -> tuple[int, int, int]:
+    """The image (C, H, W) that a convolution with a kernel of this shape makes.
+
+    Raises:
+        FileFormatError: the file says another one. ValueError: the kernel does not fit.
+    """
+    output = geometry.output_shape(kernel)
+    if layer.shape not in (None, output):
+        raise FileFormatError(f"{layer.where}: shape is {layer.shape}, but the convolution makes {output}")
+    return output
+
+
+def bias_of(layer: Layer, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Bias in weight units, of every neuron or one for all: netx takes one a neuron or, of images, one a channel; images as
+    (W, H, C).
+
+    Raises:
+        FileFormatError: another number of values.
+    """
+    bias = layer.bias
+    if bias is None:
+        return np.zeros(1, np.int64)
+    if len(shape) == 3 and bias.shape == shape[::-1]:
+        return bias.transpose(2, 1, 0).reshape(-1)
+    flat = bias.reshape(-1)
+    if len(shape) == 3 and len(flat) == shape[0]:
+        return np.repeat(flat, shape[1] * shape[2])
+    if len(flat) not in (1, math.prod(shape)):
+        raise FileFormatError(f"{layer.where}: bias has shape {bias.shape}, expected one value for each of {shape}")
+    return flat
+
+
+def not_kept(layer: Layer, count: int) -> str:
+    """The note on weights that netx changes."""
+    return f"{layer.where}: {count} weights are not kept by netx, which clips and truncates; so does this"
 
 
 def _layer(index: int, entry: Any) -> Layer:

@@ -1,7 +1,9 @@
 """Sigma-delta networks (SDNN) of lava-dl, run in exact integers as netx runs them on Lava's simulator.
 
-They are no FixedNetworks: their neurons hold three registers, they send differences of any size in both directions, and so no
-sum has a bound that could be checked beforehand. What wraps round here wraps round as in Lava, and is counted.
+They are no FixedNetworks, and the emulator does not run them: their neurons hold three registers, they send differences of any
+size in both directions, and so no sum has a bound that could be checked beforehand, as all sums of a FixedNetwork are. They
+have a reader (:func:`read_sigma_delta`) and a loop over the steps (:meth:`SigmaDeltaNetwork.run`) of their own, in numpy. What
+wraps round here wraps round as in Lava, and is counted.
 
 Equations (stock ``Delta``, ``SigmaDelta`` and ``Sigma`` of lava-nc 0.10.0, fixed_pt), with S = spike_exp + state_exp::
 
@@ -22,19 +24,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lava_snnlearn.checks import LimitError, at_least, within
+from lava_snnlearn.checks import LimitError, at_least, whole_number, within
 from lava_snnlearn.files import FileFormatError
 from lava_snnlearn.fixed_point.convolution import ConvShape, convolve
-from lava_snnlearn.interchange.foreign_hdf5 import read_foreign
-from lava_snnlearn.interchange.netx_layers import Layer, layers_of
+from lava_snnlearn.interchange.foreign_hdf5 import naming, read_foreign
+from lava_snnlearn.interchange.netx_layers import Layer, bias_of, image_of, kernel_of, layers_of, moves_of, not_kept
 from lava_snnlearn.interchange.netx_weights import kept_by_netx, netx_shift
 
 STATE_EXP = 6
 """Bits behind the point of a state, as netx sets them."""
 SPIKE_EXP_MAX = 7
+_TYPE = "SDNN"
 _WORD, _CONV_WORD = 32, 24
 """Bits of Lava's integers, and of its Conv's sums."""
 _EXACT = 1 << 53
+
+
+class SigmaDeltaError(FileFormatError):
+    """A file of a sigma-delta network where a FixedNetwork is expected."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,14 +203,21 @@ def read_sigma_delta(path: str | PathLike[str], *, spike_exp: int = 6) -> SigmaD
         FileFormatError: a file that is missing, damaged or foreign; layers or neurons of another type. LimitError: weights that
         netx does not keep as whole numbers; spike_exp out of range. TypeError: spike_exp is no integer.
     """
-    within("spike_exp", at_least(0, "spike_exp", spike_exp), 0, SPIKE_EXP_MAX, "netx uses 6.")
+    whole_number("spike_exp", spike_exp)
+    within("spike_exp", spike_exp, 0, SPIKE_EXP_MAX, "netx uses 6.")
     tree = read_foreign(path)
-    try:
+    with naming(path):
         return chain_of(layers_of(tree), spike_exp)
-    except FileFormatError as error:
-        raise FileFormatError(f"{path}: {error}") from error
-    except ValueError as error:
-        raise type(error)(f"{path}: {error}") from error
+
+
+def refuse_sigma_delta(layers: Sequence[Layer]) -> None:
+    """Raise SigmaDeltaError if one of these layers has sigma-delta neurons."""
+    found = [layer for layer in layers if (layer.neuron or {}).get("type") == _TYPE]
+    if found:
+        raise SigmaDeltaError(
+            f"{found[0].where} has sigma-delta neurons ({_TYPE}). No sum of a sigma-delta network has a bound, so it is no "
+            "FixedNetwork; interchange.read_sigma_delta reads such networks and runs them; so does lava-snnlearn emulate"
+        )
 
 
 def chain_of(layers: Sequence[Layer], spike_exp: int) -> SigmaDeltaNetwork:
@@ -237,7 +251,7 @@ def chain_of(layers: Sequence[Layer], spike_exp: int) -> SigmaDeltaNetwork:
 
 def _threshold(layer: Layer) -> int:
     neuron = layer.neuron or {}
-    if neuron.get("type") != "SDNN" or neuron.get("activation", "relu") != "relu":
+    if neuron.get("type") != _TYPE or neuron.get("activation", "relu") != "relu":
         raise FileFormatError(
             f"{layer.where}: neurons {neuron.get('type')!r} with activation {neuron.get('activation')!r}; expected "
             "SDNN with relu"
@@ -252,11 +266,7 @@ def _made(layer: Layer, shape: tuple[int, ...], weight: NDArray[np.int64], geome
     if (layer.delay is not None and layer.delay.any()) or layer.recurrent is not None:
         raise FileFormatError(f"{layer.where} has delays or recurrent connections, which sigma-delta layers do not take")
     size = math.prod(shape)
-    bias = np.zeros(1, np.int64) if layer.bias is None else layer.bias.reshape(-1)
-    if len(shape) == 3 and len(bias) == shape[0]:
-        bias = np.repeat(bias, size // shape[0])
-    if len(bias) not in (1, size):
-        raise FileFormatError(f"{layer.where}: bias has {len(bias)} values, expected one for each of {shape}")
+    bias = bias_of(layer, shape)
     # netx asks only whether the entry is there.
     output = "sigma_output" in (layer.neuron or {})
     kind = "sigma" if output else "sigma_delta"
@@ -281,21 +291,13 @@ def _dense(layer: Layer, heard: tuple[int, ...] | None, notes: list[str]) -> Sig
             raise LimitError(f"{layer.where}: netx has no whole numbers for its weights from {weight.min()} to {weight.max()}")
         kept = weight
     if (kept != weight).any():
-        notes.append(f"{layer.where}: {int((kept != weight).sum())} weights are not kept by netx, which clips; so does this")
+        notes.append(not_kept(layer, int((kept != weight).sum())))
     return _made(layer, (size,), kept, None)
 
 
 def _conv(layer: Layer, heard: tuple[int, ...] | None) -> SigmaDeltaLayer:
-    weight = layer.weight
-    if weight is not None and weight.ndim == 5 and weight.shape[4] == 1:
-        weight = weight[..., 0]
-    if weight is None or weight.ndim != 4 or heard is None or len(heard) != 3:
-        raise FileFormatError(f"{layer.where} needs a weight [C_out, C_in / groups, kh, kw] and an image (C, H, W) before it")
-    geometry = ConvShape(
-        (heard[0], heard[1], heard[2]),
-        **{key: layer.move[key] for key in ("stride", "padding", "dilation", "groups") if key in layer.move},
-    )
-    output = geometry.output_shape(weight.shape)
-    if layer.shape not in (None, output):
-        raise FileFormatError(f"{layer.where}: shape is {layer.shape}, but the convolution makes {output}")
-    return _made(layer, output, weight, geometry)
+    kernel = kernel_of(layer)
+    if heard is None or len(heard) != 3:
+        raise FileFormatError(f"{layer.where} hears no image but {heard}; a layer 'input' must say (C, H, W)")
+    geometry = ConvShape((heard[0], heard[1], heard[2]), **moves_of(layer))
+    return _made(layer, image_of(layer, geometry, kernel.shape), kernel, geometry)

@@ -34,6 +34,9 @@ v_threshold, v_reset and v_leak are in the unit of r I; weights and biases have 
   belongs: only with ``dt=1`` does it write seconds; pass the step of the simulation to :func:`from_nir` then.
 - sinabs uses exp(-1 / tau) with tau in steps and drops v_reset: its LIF has no counterpart here, its IF does with
   ``reset="subtract"`` as long as the lower bound of its membrane is not met.
+
+snnTorch 1.0.0 and norse 1.1.0 are run against this. What is said of sinabs is read in the source of sinabs 3.1.3, not tested:
+it asks for nir 1.0.4 and older.
 """
 
 from __future__ import annotations
@@ -47,13 +50,14 @@ from typing import Any
 import nir
 import numpy as np
 
-from lava_snnlearn.checks import LimitError, at_least, flag, known_name, positive, within
+from lava_snnlearn.checks import LimitError, at_least, flag, known_name, positive, whole_number, within
 from lava_snnlearn.data.encoders import ENCODINGS
 from lava_snnlearn.files import FileFormatError, replacing
+from lava_snnlearn.fixed_point import limits
 from lava_snnlearn.fixed_point.graph import FixedNetwork
 from lava_snnlearn.fixed_point.lowering import Stage, lower
 from lava_snnlearn.fixed_point.qat import QATNetwork
-from lava_snnlearn.interchange.foreign_hdf5 import read_foreign
+from lava_snnlearn.interchange.foreign_hdf5 import NotSaidError, naming, read_foreign
 from lava_snnlearn.interchange.nir_chip import chip_stages, refusals
 from lava_snnlearn.interchange.nir_export import graph_of
 from lava_snnlearn.interchange.nir_networks import fixed_network, torch_network
@@ -111,7 +115,7 @@ def to_nir(
         raise LimitError(
             "NIR cannot say all of this network, and other tools would compute something else:\n  "
             + "\n  ".join(losses)
-            + "\nPass annotate=True to write it nevertheless, with metadata that only this library reads."
+            + "\nPass annotate=True (export --annotate) to write it nevertheless, with metadata that only this library reads."
         )
     metadata: dict[str, Any] = {"dt": float(dt), "steps": int(network.steps), "tool": "lava_snnlearn"}
     shape: tuple[int, ...]
@@ -192,7 +196,8 @@ def fixed_from_nir(
 
     Arguments and errors are those of :func:`from_nir`, and ``weight_bits`` of :func:`~lava_snnlearn.fixed_point.quantize`.
     """
-    within("weight_bits", at_least(2, "weight_bits", weight_bits), 2, 8, "Loihi holds up to 8 bits a weight (sign included).")
+    whole_number("weight_bits", weight_bits)
+    within("weight_bits", weight_bits, 2, limits.WEIGHT_BITS, "Loihi holds up to 8 bits a weight (sign included).")
     found, steps, encoding = _found(path_or_graph, steps, reset, encoding, dt)
     return fixed_network(found, steps, encoding, weight_bits)
 
@@ -211,20 +216,16 @@ def _found(
         where, tree = str(Path(path_or_graph)), read_foreign(path_or_graph, expansion=_EXPANSION).get("node", {})
     else:
         raise TypeError(f"expected a path or a nir.NIRGraph, got {type(path_or_graph).__name__}")
-    try:
+    with naming(where):
         flat = flat_graph(tree)
         said = flat.metadata
         if steps is None and "steps" not in said:
-            raise ValueError("it does not say the steps of a sample; pass steps, e.g. steps=20")
+            raise NotSaidError("it does not say the steps of a sample; pass steps, e.g. steps=20")
         count = at_least(1, "steps", _whole("steps", said) if steps is None else steps)
         code = known_name("encoding", str(said.get("encoding", "direct")) if encoding is None else encoding, ENCODINGS)
         step = number_of("the graph", said, "dt", DT) if dt is None else float(dt)
         positive("dt", step)
         return found_in(flat, step, reset), count, code
-    except FileFormatError as error:
-        raise FileFormatError(f"{where}: {error}") from error
-    except ValueError as error:
-        raise type(error)(f"{where}: {error}") from error
 
 
 def _whole(key: str, metadata: Mapping[str, Any]) -> int:

@@ -56,7 +56,7 @@ def refusals(network: FixedNetwork) -> tuple[str, ...]:
     found = []
     for population in network.populations:
         where = f"population {population.name!r}"
-        if population.kind in ("graded", "relay"):
+        if population.sends_payloads:
             found.append(f"{where}: neurons of the kind {population.kind!r}")
         if population.kind == "soft_reset_lif" and population.delta != population.vth:
             found.append(f"{where}: a spike subtracts {population.delta}, not the threshold {population.vth}")
@@ -71,7 +71,8 @@ def refusals(network: FixedNetwork) -> tuple[str, ...]:
     for connection in network.connections:
         if connection.exponent < 0 and (np.asarray(connection.weight) % (1 << -connection.exponent)).any():
             found.append(f"connection {connection.name}: sums that are shifted right (exponent {connection.exponent})")
-        if connection.binary:
+        sent = network.smallest_sent(connection.source), network.largest_sent(connection.source)
+        if connection.binary and sent != (0, 1):
             found.append(f"connection {connection.name}: values that count as 1")
     if not network.population(network.output).spiking and any(link.source == network.output for link in network.connections):
         found.append(f"population {network.output!r}: an output that others hear")
@@ -128,7 +129,7 @@ def _link(network: FixedNetwork, connection: Connection, target: Population, clo
     lag = int(steps.min()) if closes else 0
     rest = steps - lag
     delay = rest if rest.any() else None
-    return Link(connection.source, weight, connection.geometry, lag, delay), extra
+    return Link(connection.source, weight, connection.geometry, lag, delay, label=connection.label), extra
 
 
 def _sums(connection: Connection, weight: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import chain, count, pairwise
 from typing import Any
 
 import nir
@@ -45,7 +45,8 @@ def graph_of(
     Raises:
         LimitError: a graph of which NIR cannot say which connection closes a loop, or the order of maps; the message names it.
     """
-    writer = _Writer(dt, dtype, annotate, filters, _shapes(stages, input_shape))
+    shapes = _shapes(stages, input_shape)
+    writer = _Writer(dt, dtype, annotate, filters, shapes, _free(OUTPUT, shapes))
     writer.add(INPUT, nir.Input(input_type={"input": np.array(writer.shapes[INPUT])}))
     for stage in stages:
         writer.population(stage)
@@ -53,9 +54,9 @@ def graph_of(
         for link, bias in zip(stage.links, _biases(stage), strict=True):
             writer.link(stage, link, bias)
     answering = stages[-1]
-    if not writer.joined(OUTPUT):
-        writer.join(answering.name, OUTPUT)
-    writer.add(OUTPUT, nir.Output(output_type={"output": np.array(writer.shapes[answering.name])}))
+    if not writer.joined(writer.output):
+        writer.join(answering.name, writer.output)
+    writer.add(writer.output, nir.Output(output_type={"output": np.array(writer.shapes[answering.name])}))
     _check_loops(stages)
     return nir.NIRGraph(writer.nodes, writer.edges, metadata=dict(metadata))
 
@@ -71,8 +72,6 @@ def is_plain(stage: Stage) -> bool:
 
 def _biases(stage: Stage) -> list[NDArray[np.float64]]:
     """The bias beside one of the links, the first that closes no loop: delays stand in front of maps, so it acts at once."""
-    if not stage.links:
-        raise LimitError(f"{stage.name} hears nothing; in NIR neurons need a way from the input")
     where = next((index for index, link in enumerate(stage.links) if not link.lag), 0)
     return [stage.bias if index == where else np.zeros_like(stage.bias) for index in range(len(stage.links))]
 
@@ -109,7 +108,9 @@ def _check_loops(stages: Sequence[Stage]) -> None:
             following.setdefault(link.source, []).append(stage.name)
             if link.lag:
                 late.add((link.source, stage.name))
-    _, back = back_edges(INPUT, following)
+    reached, back = back_edges(INPUT, following)
+    if apart := [stage.name for stage in stages if stage.name not in reached]:
+        raise LimitError(f"nothing leads from the input to {apart[0]}; in NIR neurons need a way from the input")
     if back != late:
         first, second = sorted(back ^ late)[0]
         raise LimitError(
@@ -127,11 +128,15 @@ class _Writer:
     annotate: bool
     filters: Mapping[str, float]
     shapes: dict[str, Shape]
+    output: str = OUTPUT
     nodes: dict[str, nir.NIRNode] = field(default_factory=dict)
     edges: list[tuple[str, str]] = field(default_factory=list)
 
-    def add(self, name: str, node: nir.NIRNode) -> None:
-        self.nodes[name] = node
+    def add(self, name: str, node: nir.NIRNode) -> str:
+        """Add a node; returns its name, which has a number behind it where another node is called so."""
+        free = _free(name, self.nodes)
+        self.nodes[free] = node
+        return free
 
     def join(self, *names: str) -> None:
         """Edges along a way."""
@@ -155,15 +160,16 @@ class _Writer:
         node = getattr(nir, kind)(**values)
         if self.annotate:
             node.metadata = {"reset": neuron.reset} | ({"start": float(stage.start)} if stage.start else {})
-        own = next((link for link in stage.links if link.source == stage.name and link.lag), None)
-        if own is None:
+        loops = [link for link in stage.links if link.source == stage.name]
+        if not loops:
             self.add(stage.name, node)
             return
         inner = _Writer(self.dt, self.dtype, self.annotate, {}, {**self.shapes, "lif": shape})
         inner.add("input", nir.Input(input_type={"input": np.array(shape)}))
         inner.add("lif", node)
         inner.join("input", "lif")
-        inner.way(Link("lif", own.weight, own.geometry, own.lag, own.delay), "lif", "w_rec", np.zeros(stage.size), shape)
+        for link in loops:
+            inner.way(replace(link, source="lif"), "lif", "w_rec", np.zeros(stage.size), shape)
         inner.join("lif", "output")
         inner.add("output", nir.Output(output_type={"output": np.array(shape)}))
         self.add(stage.name, nir.NIRGraph(inner.nodes, inner.edges, metadata={}))
@@ -172,17 +178,21 @@ class _Writer:
         """The nodes of a connection."""
         if link.source == stage.name:
             return
-        target = stage.name if stage.neuron is not None or stage.leak else OUTPUT
+        target = stage.name if stage.neuron is not None or stage.leak else self.output
         if stage.leak:  # a leaky integrator with r = 1 takes its input times the leak
             link, bias = replace(link, weight=link.weight / stage.leak), bias / stage.leak
-        if target == OUTPUT and is_plain(stage) and self.shapes[link.source] == self.shapes[stage.name]:
-            self.join(link.source, OUTPUT)
+        if target == self.output and is_plain(stage) and self.shapes[link.source] == self.shapes[stage.name]:
+            self.join(link.source, self.output)
             return
-        name = stage.name if target == OUTPUT else f"{link.source}_to_{stage.name}"
+        name = stage.name if target == self.output else f"{link.source}_to_{stage.name}"
         self.way(link, target, name, bias, self.shapes[stage.name])
 
     def way(self, link: Link, target: str, name: str, bias: NDArray[np.float64], shape: Shape) -> None:
-        """Delay, pool, flatten and map from a source to a target node; of synaptic delays a way for each."""
+        """Delay, pool, flatten and map from a source to a target node; of synaptic delays a way for each.
+
+        ``name``: of the map, to which the link's label is added.
+        """
+        name = f"{name}_{link.label}" if link.label else name
         source = self.shapes[link.source]
         common = max(link.lag - 1, 0)
         for index, (steps, weight) in enumerate(_branches(link)):
@@ -192,9 +202,7 @@ class _Writer:
             if late.any():
                 nodes.append((f"{name}_delay{suffix}", nir.Delay(delay=late.reshape(source) * self.dt)))
             nodes += self._map(link, weight, name + suffix, bias if not index else np.zeros_like(bias), source, shape)
-            for key, node in nodes:
-                self.add(key, node)
-            self.join(link.source, *(key for key, _ in nodes), target)
+            self.join(link.source, *(self.add(key, node) for key, node in nodes), target)
 
     def _map(
         self, link: Link, weight: NDArray[np.float64], name: str, bias: NDArray[np.float64], source: Shape, shape: Shape
@@ -241,6 +249,11 @@ class _Writer:
             full = geometry.output_shape(link.weight.shape)
             nodes.append((f"{name}_flatten", nir.Flatten({"input": np.array(full)}, start_dim=0, end_dim=-1)))
         return nodes
+
+
+def _free(name: str, taken: Container[str]) -> str:
+    """The name, or that with the first number behind it which is not taken."""
+    return next(free for free in chain([name], (f"{name}_{number}" for number in count(2))) if free not in taken)
 
 
 def _branches(link: Link) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:

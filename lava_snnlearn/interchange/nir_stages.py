@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,26 +19,22 @@ from lava_snnlearn.files import FileFormatError
 from lava_snnlearn.fixed_point.graph import INPUT
 from lava_snnlearn.fixed_point.lowering import Link, Stage
 from lava_snnlearn.interchange.nir_maps import Shape, Way, way_of
-from lava_snnlearn.interchange.nir_tree import NEURONS, FlatGraph, Node
-from lava_snnlearn.interchange.nir_units import Cell, cell_of
+from lava_snnlearn.interchange.nir_tree import MAX_VALUES, NEURONS, FlatGraph, Node
+from lava_snnlearn.interchange.nir_units import LARGEST, Cell, cell_of
 from lava_snnlearn.neurons.lif import LIF
 
 _MAX_WAYS = 1000
-_LARGEST = 1e30
-_MAX_VALUES = 1 << 27
-"""Weights and biases of a network: about 1 GiB."""
 _SPIKING = tuple(kind for kind in NEURONS if kind != "LI")
 
 
 @dataclass(frozen=True)
 class Found:
     """What a graph holds: its stages (the readout last), the share that filtered currents lose in a step, by the stage's name,
-    the shape of the input, and metadata."""
+    and the shape of the input."""
 
     stages: list[Stage]
     input_shape: Shape
     filters: Mapping[str, float] = field(default_factory=dict)
-    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 def back_edges(first: str, following: Mapping[str, Sequence[str]]) -> tuple[list[str], set[tuple[str, str]]]:
@@ -97,7 +92,7 @@ def found_in(graph: FlatGraph, dt: float, reset: str | None) -> Found:
         if name != sink:
             builder.stage(name, ways[name])
     builder.readout(sink, ways[sink])
-    return Found(builder.stages, graph.nodes[graph.input].shape, builder.filters, graph.metadata)
+    return Found(builder.stages, graph.nodes[graph.input].shape, builder.filters)
 
 
 def _populations(graph: FlatGraph) -> list[str]:
@@ -195,8 +190,8 @@ class _Builder:
     def _way(self, source: str, nodes: Sequence[Node]) -> Way:
         way = way_of(source, self.shapes[source], nodes, self.dt)
         self.values += way.weight.size + way.bias.size
-        if self.values > _MAX_VALUES:
-            raise LimitError(f"all weights and neurons together are more than {_MAX_VALUES} values")
+        if self.values > MAX_VALUES:
+            raise LimitError(f"all weights and neurons together are more than {MAX_VALUES} values")
         return way
 
     def _agreed(self, target: str, ways: Sequence[Way]) -> Shape:
@@ -287,7 +282,7 @@ def _plain(where: str, link: Link) -> Link:
 def _ordinary(where: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Weights or biases in the range of single precision; what is smaller than its least normal number is 0."""
     size = np.abs(values)
-    if not (size < _LARGEST).all():
-        raise LimitError(f"{where}: weights or biases of {size.max():.3g}; at most {_LARGEST:g} is possible")
+    if not (size < LARGEST).all():
+        raise LimitError(f"{where}: weights or biases of {size.max():.3g}; at most {LARGEST:g} is possible")
     tiny = (size > 0) & (size < np.finfo(np.float32).tiny)
     return np.where(tiny, 0.0, values) if tiny.any() else values

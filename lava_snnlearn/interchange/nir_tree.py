@@ -38,8 +38,8 @@ MAPS = {
 OPTIONAL = {"v_reset": 0.0, "w_in": 1.0}
 _MAX_DEPTH = 8
 _MAX_NODES = 10_000
-_MAX_VALUES = 1 << 27
-"""About 1 GiB in double precision."""
+MAX_VALUES = 1 << 27
+"""Of the arrays of a file, and of the weights and biases of a network: about 1 GiB in double precision."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,8 @@ def _add(flat: FlatGraph, tree: Any, prefix: str, depth: int) -> dict[str, str]:
             inner[str(name)] = _add(flat, entry, full + ".", depth + 1)
             continue
         flat.values += sum(value.size for value in _mapping(entry).values() if isinstance(value, np.ndarray))
-        if flat.values > _MAX_VALUES:
-            raise FileFormatError(f"{what} has arrays of more than {_MAX_VALUES} values")
+        if flat.values > MAX_VALUES:
+            raise FileFormatError(f"{what} has arrays of more than {MAX_VALUES} values")
         node = _node(full, entry)
         if full in flat.nodes or len(flat.nodes) >= _MAX_NODES:
             raise FileFormatError(f"{node.where} is there twice, or the graph has more than {_MAX_NODES} nodes")

@@ -19,8 +19,8 @@ from lava_snnlearn.neurons.lif import RESETS
 
 DT = 1e-4
 """Seconds a step, as in snnTorch."""
-_LARGEST = 1e30
-"""Largest threshold."""
+LARGEST = 1e30
+"""Largest threshold, weight and bias."""
 _SAME = 1e-6
 """Relative difference of single-precision numbers that were meant to be the same."""
 
@@ -92,7 +92,7 @@ def cell_of(
         raise LimitError(f"{where}: the resistance must be above 0; found {_first(gain[~(gain > 0)])}")
     gain = np.where(np.abs(gain - 1) < _SAME, 1.0, gain)
     level = (fields["v_threshold"] - rest) / gain
-    if not ((level > 0) & (level < _LARGEST)).all():
+    if not ((level > 0) & (level < LARGEST)).all():
         raise LimitError(
             f"{where}: v_threshold must lie above v_reset, in single precision; found {_first(fields['v_threshold'])}"
         )

@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lava_snnlearn.files import FileFormatError, write_tree
+from lava_snnlearn.files import FileFormatError, PlainContent, write_tree
 
 CONTENT = "plain HDF5"
 LARGEST = 1 << 30
@@ -43,22 +43,13 @@ def plain_tree(path: str | PathLike[str], expansion: int = EXPANSION) -> dict[st
         return _Reader(min(LARGEST, expansion * size)).group(file, 0)
 
 
-class _Reader:
-    def __init__(self, budget: int) -> None:
-        self._budget = budget
-        self._items = 0
-        self._seen: set[int] = set()
-
+class _Reader(PlainContent):
     def group(self, group: h5py.Group, depth: int) -> dict[str, Any]:
         if depth > _MAX_DEPTH:
             raise FileFormatError(f"{group.name} is nested deeper than {_MAX_DEPTH} levels")
-        self._once(group)
+        self._count(group)
         values: dict[str, Any] = {}
-        for name in group:
-            # Soft and external links could lead out of the file, or in circles.
-            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise FileFormatError(f"{group.name}/{name} is a link; only plain content is read")
-            item = group[name]
+        for name, item in self.members(group):
             if isinstance(item, h5py.Dataset):
                 values[name] = self._dataset(item)
             elif isinstance(item, h5py.Group):
@@ -67,22 +58,15 @@ class _Reader:
                 raise FileFormatError(f"{group.name}/{name} is neither a group nor an array")
         return values
 
-    def _once(self, item: h5py.Group | h5py.Dataset) -> None:
-        address = h5py.h5o.get_info(item.id).addr
-        self._items += 1
-        if address in self._seen or self._items > _MAX_ITEMS:
-            raise FileFormatError(f"{item.name} is linked twice, or the file has more than {_MAX_ITEMS} entries")
-        self._seen.add(address)
+    def _count(self, item: h5py.Group | h5py.Dataset) -> None:
+        if self.once(item) > _MAX_ITEMS:
+            raise FileFormatError(f"the file has more than {_MAX_ITEMS} entries")
 
     def _dataset(self, item: h5py.Dataset) -> Any:
-        self._once(item)
+        self._count(item)
         if item.is_virtual or item.external is not None:
             raise FileFormatError(f"{item.name} lies in another file; only plain content is read")
-        if item.shape is None:
-            raise FileFormatError(f"{item.name} is empty of values and shape")
-        if item.nbytes > self._budget:
-            raise FileFormatError(f"{item.name} claims {item.nbytes} bytes, more than the file can hold")
-        self._budget -= item.nbytes
+        self.claim(item)
         if h5py.check_string_dtype(item.dtype) is not None:
             return self._text(item)
         if item.dtype.kind not in "iufb" or item.dtype.itemsize > 8:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lava_snnlearn.checks import at_least
 from lava_snnlearn.fixed_point import limits
-from lava_snnlearn.fixed_point.energy import TOP, EnergyIntegers
+from lava_snnlearn.fixed_point.energy_networks import TOP, EnergyIntegers
 from lava_snnlearn.lava_backend.configuration import run_config
 from lava_snnlearn.lava_backend.runner import TIME_LIMIT, run_guarded
 from lava_snnlearn.lava_backend.schedule import held, scheduled
@@ -51,7 +51,7 @@ def run_both_phases(
     Layers are ``EPNeuron`` processes, the matrices stock ``Dense``, once in each direction.
 
     Args:
-        chip: the network; see :func:`~lava_snnlearn.fixed_point.energy.energy_integers`.
+        chip: the network; see :func:`~lava_snnlearn.fixed_point.energy_networks.energy_integers`.
         payloads, target: integers [B, n] and [B, classes]; 127 is 1.0.
         beta: in 1/256; the second run of a centred estimate has -beta.
         steps, nudged_steps: T and K.

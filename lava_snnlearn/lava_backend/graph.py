@@ -28,9 +28,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from lava_snnlearn.fixed_point import limits
 from lava_snnlearn.fixed_point.convolution import expand
-from lava_snnlearn.fixed_point.emulator import topological_order
 from lava_snnlearn.fixed_point.graph import INPUT, Connection, FixedNetwork, Population, check_network
+from lava_snnlearn.fixed_point.order import topological_order
+from lava_snnlearn.fixed_point.sums import message_bits
 from lava_snnlearn.fixed_point.trace import Trace
+from lava_snnlearn.fixed_point.validate import WAITING
 from lava_snnlearn.lava_backend.configuration import run_config
 from lava_snnlearn.lava_backend.driver import InProcessModel
 from lava_snnlearn.lava_backend.runner import TIME_LIMIT, run_guarded
@@ -41,11 +43,7 @@ from lava_snnlearn.processes.recorder.process import Recorder
 from lava_snnlearn.processes.sample_source.process import SampleSource
 from lava_snnlearn.processes.soft_reset_lif.process import SoftResetLIF
 
-_CONV_SUM_MAX = (1 << 23) - 1
-"""Stock Conv wraps its sums to signed 24 bits."""
-_CONV_GEOMETRY_MAX = 127
-"""Stock Conv keeps kernel size, stride, padding, dilation and groups as int8."""
-_SIGN_MODES = {"mixed": SignMode.MIXED, "excitatory": SignMode.EXCITATORY, "inhibitory": SignMode.INHIBITORY}
+SIGN_MODES = {"mixed": SignMode.MIXED, "excitatory": SignMode.EXCITATORY, "inhibitory": SignMode.INHIBITORY}
 _TURNED = (2, 1, 0)
 """Axes that turn (C, H, W) into Conv's (W, H, C), and back."""
 
@@ -77,7 +75,7 @@ def build(network: FixedNetwork, x: ArrayLike) -> ProcessGraph:
     signal = network.encode(x)
     samples, period = signal.shape[1], network.period
     if network.one_by_one:
-        period = network.steps
+        period = network.steps + max(population.t_start for population in network.populations)
         if samples > 1:
             raise ValueError(f"this network runs its samples one by one on Lava, and there are {samples}; build each by itself")
     neurons = {
@@ -179,8 +177,11 @@ def _stock_lif(population: Population, network: FixedNetwork) -> AbstractProcess
         "u": np.asarray(population.u_init),
         "v": np.asarray(population.v_init),
     }
-    if not network.one_by_one:
-        # Lava counts steps from 1.
+    if population.t_start and network.one_by_one:
+        options["v"] = WAITING
+    if population.t_start or not network.one_by_one:
+        # Lava counts steps from 1. A period is longer than a run of one sample, which is reset but once then: what the bias did
+        # before the first active step is undone.
         return LIFReset(reset_interval=network.period, reset_offset=population.t_start + 1, **options)
     if population.reset_interval:
         return LIFReset(reset_interval=population.reset_interval, reset_offset=population.reset_offset, **options)
@@ -188,29 +189,22 @@ def _stock_lif(population: Population, network: FixedNetwork) -> AbstractProcess
 
 
 def _synapse(connection: Connection, network: FixedNetwork) -> AbstractProcess:
-    message_bits = _message_bits(connection, network)
+    # Above 0 synapses hear the value of a message, whatever its number of bits.
+    bits = message_bits(network, connection)
     if _conv_is_exact(connection, network):
-        return _conv(connection, message_bits)
+        return _conv(connection, bits)
     weights = np.asarray(connection.weight, dtype=np.int64)
     options: dict[str, Any] = {
         "weights": weights if connection.geometry is None else expand(weights, connection.geometry),
         "weight_exp": connection.exponent,
         "num_weight_bits": limits.WEIGHT_BITS,
-        "num_message_bits": message_bits,
+        "num_message_bits": bits,
         # Lava guesses the sign mode from the matrix, and the rounding of weights depends on it.
-        "sign_mode": _SIGN_MODES[connection.sign_mode],
+        "sign_mode": SIGN_MODES[connection.sign_mode],
     }
     if connection.max_delay:
         return DelayConnection.dense(delays=connection.delay, **options)
     return Dense(**options) if connection.geometry is None else Sparse(**options)
-
-
-def _message_bits(connection: Connection, network: FixedNetwork) -> int:
-    """0: synapses hear whether something is sent; above that they hear its value, whatever its number of bits."""
-    values = network.smallest_sent(connection.source), network.largest_sent(connection.source)
-    if connection.binary or values == (0, 1):
-        return 0
-    return limits.GRADED_BITS if values[0] == 0 and values[1] <= limits.GRADED_MAX else limits.PAYLOAD_BITS
 
 
 def _conv_is_exact(connection: Connection, network: FixedNetwork) -> bool:
@@ -218,12 +212,12 @@ def _conv_is_exact(connection: Connection, network: FixedNetwork) -> bool:
     shape = connection.geometry
     if shape is None or connection.max_delay or connection.exponent:
         return False
-    largest = max(*np.shape(connection.weight)[2:], *(max(axis[1:]) for axis in shape.axes), shape.groups)
     reach = connection.bound(network.largest_sent(connection.source))
-    return largest <= _CONV_GEOMETRY_MAX and reach <= _CONV_SUM_MAX
+    largest = shape.largest_number(np.shape(connection.weight))
+    return largest <= limits.CONV_GEOMETRY_MAX and reach <= limits.CONV_SUM_MAX
 
 
-def _conv(connection: Connection, message_bits: int) -> Conv:
+def _conv(connection: Connection, bits: int) -> Conv:
     shape = connection.geometry
     assert shape is not None
     rows, columns = shape.axes
@@ -237,7 +231,7 @@ def _conv(connection: Connection, message_bits: int) -> Conv:
         dilation=(columns.dilation, rows.dilation),
         groups=shape.groups,
         num_weight_bits=limits.WEIGHT_BITS,
-        num_message_bits=message_bits,
+        num_message_bits=bits,
     )
 
 

@@ -16,12 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from lava_snnlearn.checks import LimitError, instance_of, known_name
 from lava_snnlearn.fixed_point.reasoner import MAPPINGS, FixedReasoner
-from lava_snnlearn.fixed_point.reasoner_costs import ReasonerShape, reasoner_costs
 from lava_snnlearn.fixed_point.reasoner_emulator import checked_queries, emulate_reasoner
 from lava_snnlearn.fixed_point.reasoner_trace import ReasonerTrace
 from lava_snnlearn.graphs.graph import Graph, check_graph
 from lava_snnlearn.lava_backend.configuration import run_config
 from lava_snnlearn.lava_backend.runner import TIME_LIMIT, guarded
+from lava_snnlearn.placement.reasoner import ReasonerShape, reasoner_costs
 from lava_snnlearn.processes.exact_reasoner.process import ExactReasoner
 from lava_snnlearn.processes.recorder.process import Recorder
 from lava_snnlearn.processes.staged_reasoner.process import StagedReasoner

@@ -66,8 +66,8 @@ def guarded(process: AbstractProcess, run_cfg: RunConfig | None = None, time_lim
     Raises
     ------
     ValueError: time_limit <= 0.
-    LavaRunError: a model raised (in __init__, run_spk, run_post_mgmt, ...; the message holds its traceback), died or was
-        killed, asked to pause or stop, or nothing moved for ``time_limit`` (the message names the processes that had not
+    LavaRunError: a model raised (in ``__init__``, ``run_spk``, ``run_post_mgmt``, ...; the message holds its traceback), died
+        or was killed, asked to pause or stop, or nothing moved for ``time_limit`` (the message names the processes that had not
         finished); or a process of the network has been compiled before.
     Lava's own errors while the network is compiled (NoProcessModelFound, ...) pass unchanged.
     """

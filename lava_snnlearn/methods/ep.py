@@ -23,7 +23,7 @@ from torch import Tensor
 
 from lava_snnlearn.checks import at_least, instance_of, known_name, real_number
 from lava_snnlearn.fixed_point.arithmetic import NUDGE_ONE
-from lava_snnlearn.fixed_point.energy import TOP, energy_integers, nudge_integer
+from lava_snnlearn.fixed_point.energy_networks import TOP, energy_integers, nudge_integer
 from lava_snnlearn.methods.base import Preset, StepResult, check_batch
 from lava_snnlearn.methods.relaxation import relax
 from lava_snnlearn.networks.classifier import Classifier

@@ -28,12 +28,13 @@ class compiled:  # noqa: N801 (a decorator)
     folder can be written, each process compiles for itself.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], *, nogil: bool = True) -> None:
+        self.function = function
         try:
-            self._dispatcher = inlined(cache=True)(function)
+            self._dispatcher = inlined(cache=True, nogil=nogil)(function)
             _drop_stale(self._dispatcher.stats.cache_path, function)
         except RuntimeError:  # numba found no folder for its cache
-            self._dispatcher = inlined(function)
+            self._dispatcher = inlined(nogil=nogil)(function)
         self._ready: set[tuple[Any, ...]] = set()
 
     def __call__(self, *arguments: Any) -> Any:
@@ -44,6 +45,12 @@ class compiled:  # noqa: N801 (a decorator)
             result = self._dispatcher(*arguments)
         self._ready.add(types)
         return result
+
+
+holding: Any = partial(compiled, nogil=False)
+"""Decorator as :class:`compiled`, of functions that take microseconds and run among many threads, as in Lava's child processes:
+they keep the GIL, for whoever gives it away there has to wait for it. Not for a function that is ``compiled`` as well: numba's
+cache would take one for the other."""
 
 
 def _drop_stale(folder: str, function: Callable[..., Any]) -> None:

@@ -18,7 +18,6 @@ from lava_snnlearn.fixed_point.trace import Trace
 from lava_snnlearn.on_chip.learners import State
 from lava_snnlearn.on_chip.spide import OnChipState, train_sample
 from lava_snnlearn.on_chip.trainer import OnChipTrainer
-from lava_snnlearn.pipeline import PICTURED, verified
 from lava_snnlearn.report import (
     Figures,
     activity,
@@ -31,6 +30,7 @@ from lava_snnlearn.report import (
     weight_pictures,
     write_report,
 )
+from lava_snnlearn.run_report import PICTURED, verified
 
 if TYPE_CHECKING:
     from lava_snnlearn.on_chip.pipeline import Settings, Summary

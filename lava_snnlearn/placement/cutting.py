@@ -15,10 +15,10 @@ from functools import cached_property, partial
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_snnlearn.fixed_point.fan import fan_in
+from lava_snnlearn.fixed_point.fan import fan_in, sources_of
 from lava_snnlearn.fixed_point.graph import Connection, FixedNetwork, Population
 from lava_snnlearn.placement.chips import DELAY_FREE, Chip, synapse_bits
-from lava_snnlearn.placement.reach import Listener, Reach
+from lava_snnlearn.placement.reach import Listener, Reach, union
 
 Slice = NDArray[np.int64]
 """Numbers of neurons of one population."""
@@ -68,9 +68,10 @@ class Part:
         size = population.size
         self.heard, self._bits, longest = np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(size, np.int64)
         self._kernels: list[_Kernel] = []
+        for several in self._by_source().values():
+            self.heard += sources_of([one.connection for one in several])
         for connection in network.incoming(population.name):
             synapses, bits = fan_in(connection), synapse_bits(connection.max_delay > 0)
-            self.heard += synapses
             if connection.geometry is not None and chip.shared_kernels:
                 stored = np.count_nonzero(connection.weight, axis=(1, 2, 3)).astype(np.int64) * bits
                 self._kernels.append(_Kernel(size // len(stored), stored))
@@ -95,7 +96,14 @@ class Part:
 
     def reaches(self, neurons: Slice) -> dict[str, Reach]:
         """What these neurons hear, by source."""
-        return {listener.connection.source: listener.reach(neurons) for listener in self.listeners}
+        return {source: union([one.reach(neurons) for one in several]) for source, several in self._by_source().items()}
+
+    def _by_source(self) -> dict[str, list[Listener]]:
+        """Connections that labels tell apart have the same source."""
+        found: dict[str, list[Listener]] = {}
+        for listener in self.listeners:
+            found.setdefault(listener.connection.source, []).append(listener)
+        return found
 
     def _kept(self) -> dict[str, int]:
         """Limits that a cut can keep."""
@@ -127,7 +135,7 @@ class Part:
 
     def _hold(self, order: Slice, kept: dict[str, int], number: int) -> bool:
         """So many slices fit a core each."""
-        few_sources = sum(listener.sources for listener in self.listeners) <= kept.get("input_axons", math.inf)
+        few_sources = sum(several[0].sources for several in self._by_source().values()) <= kept.get("input_axons", math.inf)
         # Most cuts that fail do so everywhere: the slice in the middle of an image, far from its padding, tells first.
         for index in (number // 2, *range(number)):
             neurons = order[_bounds(self.size, number, index)]

@@ -171,7 +171,7 @@ def _measured(
         for source, reach in chain(*(piece.reaches.items() for piece in pieces)):
             reached.setdefault(source, []).append(reach)
         for source, several in reached.items():
-            heard = several[0] if len(several) == 1 else union(several)
+            heard = union(several)
             heard.add_to(sent[source])
             loads["input_axons"][number] += heard.count
     for number, pieces in enumerate(cores):

@@ -36,6 +36,8 @@ class Reach:
 
 def union(several: list[Reach]) -> Reach:
     """Sources of which any of these hears; they share the numbering of the same sources."""
+    if len(several) == 1:
+        return several[0]
     heard = np.zeros(math.prod(several[0].shape), bool)
     for reach in several:
         reach.mark(heard)

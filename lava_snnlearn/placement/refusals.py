@@ -26,7 +26,6 @@ _REMEDIES = {
     "output_axons": "Use a smaller fan-out, or a smaller network behind it.",
     "delay_entries": "Use shorter delays.",
 }
-_PAYLOADS = ("graded", "relay")
 
 
 def neuron_refusals(part: Part, chip: Chip, unlisted: tuple[int, int] | None) -> list[str]:
@@ -70,7 +69,7 @@ def network_refusals(network: FixedNetwork, chip: Chip) -> list[str]:
         f"population {p.name!r} is of the kind {p.kind}, which sends payloads; a spike of {chip.title} is 0 or 1. "
         "Place it on loihi2."
         for p in network.populations
-        if p.kind in _PAYLOADS
+        if p.sends_payloads
     ]
     if network.host.form == "graded":
         found.append(

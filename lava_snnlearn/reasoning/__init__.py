@@ -9,14 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from lava_snnlearn.fixed_point.reasoner import FixedReasoner
-from lava_snnlearn.fixed_point.reasoner_costs import Partition, ReasonerCosts, ReasonerShape, partition, reasoner_costs
 from lava_snnlearn.fixed_point.reasoner_emulator import emulate_reasoner, pair_scores
 from lava_snnlearn.fixed_point.reasoner_qat import QATReasoner, prepare_reasoner_qat
 from lava_snnlearn.fixed_point.reasoner_quantize import quantize_reasoner
 from lava_snnlearn.fixed_point.reasoner_trace import ReasonerTrace
+from lava_snnlearn.placement.reasoner import Partition, ReasonerCosts, ReasonerShape, partition, reasoner_costs
 from lava_snnlearn.reasoning.answers import KnownAnswers, both_queries
 from lava_snnlearn.reasoning.carried import Raster, edge_importance
-from lava_snnlearn.reasoning.energy import EnergyEstimate, estimate_energy
+from lava_snnlearn.reasoning.energy import ReasonerEnergy, reasoner_energy
 from lava_snnlearn.reasoning.evaluation import Evaluation, evaluate
 from lava_snnlearn.reasoning.explanation import CarriedEdge, CarriedPath, Explanation, explain
 from lava_snnlearn.reasoning.history import ReasoningEpoch, ReasoningHistory
@@ -31,7 +31,6 @@ __all__ = [
     "CarriedEdge",
     "CarriedPath",
     "EdgeRemoval",
-    "EnergyEstimate",
     "Evaluation",
     "Explanation",
     "FixedReasoner",
@@ -40,6 +39,7 @@ __all__ = [
     "QATReasoner",
     "Raster",
     "ReasonerCosts",
+    "ReasonerEnergy",
     "ReasonerShape",
     "ReasonerTrace",
     "ReasoningEpoch",
@@ -48,7 +48,6 @@ __all__ = [
     "both_queries",
     "edge_importance",
     "emulate_reasoner",
-    "estimate_energy",
     "evaluate",
     "explain",
     "filtered_candidates",
@@ -60,6 +59,7 @@ __all__ = [
     "quantize_reasoner",
     "rank_measures",
     "reasoner_costs",
+    "reasoner_energy",
     "run_float_reasoner",
     "run_lava_reasoner",
     "sampled_hits",

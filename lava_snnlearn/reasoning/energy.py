@@ -24,7 +24,7 @@ NBFNET_LAYERS = 6
 
 
 @dataclass(frozen=True)
-class EnergyEstimate:
+class ReasonerEnergy:
     """Counts and estimates of one query, the mean over those given.
 
     Attributes:
@@ -65,7 +65,7 @@ class EnergyEstimate:
         )
 
 
-def estimate_energy(
+def reasoner_energy(
     graph: Graph,
     spike_counts: ArrayLike,
     *,
@@ -73,7 +73,7 @@ def estimate_energy(
     steps: int,
     mapping: str = "staged",
     aggregates: ArrayLike | None = None,
-) -> EnergyEstimate:
+) -> ReasonerEnergy:
     """Count the synaptic operations of queries on a graph, and estimate their energy.
 
     Args:
@@ -102,7 +102,7 @@ def estimate_energy(
     else:
         graded = spikes if aggregates is None else float(np.asarray(aggregates).mean())
         edge_operations, node_operations = on_edges, width * graded
-    return EnergyEstimate(
+    return ReasonerEnergy(
         rate=rate,
         edge_operations=edge_operations,
         node_operations=node_operations,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from lava_snnlearn.checks import LimitError, at_least, known_name
 from lava_snnlearn.fixed_point.reasoner import FixedReasoner
-from lava_snnlearn.fixed_point.reasoner_costs import partition, reasoner_costs
 from lava_snnlearn.placement import LOIHI1
+from lava_snnlearn.placement.reasoner import partition, reasoner_costs
 from lava_snnlearn.reasoning.evaluation import evaluate
 from lava_snnlearn.reasoning.pipeline import Settings, asked_graph, told
 from lava_snnlearn.reasoning.proof import Proof, prove, spread_queries

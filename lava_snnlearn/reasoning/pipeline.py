@@ -22,7 +22,7 @@ from lava_snnlearn.fixed_point.reasoner_trace import ReasonerTrace
 from lava_snnlearn.methods.grsnn import RECIPES
 from lava_snnlearn.networks.graph_reasoner import GraphReasoner
 from lava_snnlearn.pipeline import Stages
-from lava_snnlearn.reasoning.energy import EnergyEstimate, estimate_energy
+from lava_snnlearn.reasoning.energy import ReasonerEnergy, reasoner_energy
 from lava_snnlearn.reasoning.evaluation import Evaluation, evaluate
 from lava_snnlearn.reasoning.explanation import Explanation, explain
 from lava_snnlearn.reasoning.history import ReasoningHistory
@@ -111,7 +111,7 @@ class Summary:
     proof: Proof
     trace: ReasonerTrace
     spikes: np.ndarray
-    energy: EnergyEstimate
+    energy: ReasonerEnergy
     explanations: tuple[Explanation, ...]
     seconds: dict[str, float]
 
@@ -170,7 +170,7 @@ def run(
     proof = prove(reasoner, graph.graph(), spread_queries(graph, real.triples, settings.verify_samples))
     stages.done("verify", str(proof))
     trace, spikes = _counted(reasoner, graph, real)
-    energy = estimate_energy(
+    energy = reasoner_energy(
         graph.graph(),
         trace.spike_counts,
         width=reasoner.width,

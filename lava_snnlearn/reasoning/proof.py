@@ -9,9 +9,9 @@ import numpy as np
 
 from lava_snnlearn.data.knowledge_graph import KnowledgeGraph
 from lava_snnlearn.fixed_point.reasoner import FixedReasoner
-from lava_snnlearn.fixed_point.reasoner_costs import ReasonerShape, reasoner_costs
 from lava_snnlearn.graphs.graph import Graph
 from lava_snnlearn.graphs.neighbourhood import neighbourhood
+from lava_snnlearn.placement.reasoner import ReasonerShape, reasoner_costs
 from lava_snnlearn.reasoning.answers import Queries, both_queries
 
 if TYPE_CHECKING:

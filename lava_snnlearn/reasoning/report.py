@@ -14,12 +14,13 @@ from lava_snnlearn.checks import LimitError
 from lava_snnlearn.citations import citation
 from lava_snnlearn.data.knowledge_graph import InductiveTask, KnowledgeGraph
 from lava_snnlearn.files import write_text
+from lava_snnlearn.fixed_point.event_energy import ADD_PJ, MULTIPLY_ADD_PJ
 from lava_snnlearn.fixed_point.reasoner import MAPPINGS
-from lava_snnlearn.fixed_point.reasoner_costs import ReasonerShape, partition, reasoner_costs
 from lava_snnlearn.networks.graph_reasoner import GraphReasoner
-from lava_snnlearn.pipeline import verified
+from lava_snnlearn.placement.reasoner import ReasonerShape, partition, reasoner_costs
 from lava_snnlearn.report import Figures, plot_explanation, verdict, write_report
 from lava_snnlearn.report.reasoning_curves import delay_figure, rank_curves, reasoning_curves, wave_figure
+from lava_snnlearn.run_report import verified
 
 if TYPE_CHECKING:
     from lava_snnlearn.reasoning.pipeline import Settings, Summary
@@ -28,7 +29,10 @@ _QUERIES = 64
 """Relations of queries whose delays are computed at a time."""
 _RELATIONS = 20
 """Relations that have a row of their own."""
-_ESTIMATE = "estimate from 45 nm constants: 0.9 pJ an addition, 4.6 pJ a multiplication with addition (M. Horowitz, ISSCC 2014)"
+_ESTIMATE = (
+    f"estimate from 45 nm constants: {ADD_PJ} pJ an addition, {MULTIPLY_ADD_PJ} pJ a multiplication with addition "
+    "(M. Horowitz, ISSCC 2014)"
+)
 _LEFT_OUT = (
     "Spikes: edges x width x (T - 1) x spike rate additions. NBFNet (Zhu et al. 2021): edges x width x 6 layers, one\n"
     "multiplication with addition each. Constants: 32 bits, 45 nm (M. Horowitz, ISSCC 2014). Counted, not measured;\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from lava_snnlearn.newer_python import require_lava
+from lava_snnlearn.lava_presence import require_lava
 
 if TYPE_CHECKING:
     from lava_snnlearn.testing.methods import check_method

@@ -17,8 +17,7 @@ from lava_snnlearn.checks import within
 from lava_snnlearn.fixed_point.graph import FixedNetwork
 from lava_snnlearn.fixed_point.running import RunningNetwork, place
 from lava_snnlearn.models.neuron import KernelModel, SampleModel
-from lava_snnlearn.processes.fused_network.process import FusedNetwork
-from lava_snnlearn.processes.recorder.process import SharedRecord
+from lava_snnlearn.processes.fused_network.process import FusedNetwork, FusedRecords
 
 
 class _FusedModel(SampleModel):
@@ -38,16 +37,17 @@ class _FusedModel(SampleModel):
         self._also = [place(network, name) for name in proc_params["also"]]
         self._silence = np.zeros(1, np.int32)
         self._data: NDArray[np.int32] | None = proc_params["data"]
-        self._answers: SharedRecord | None = proc_params["answers"]
+        self._records: FusedRecords | None = proc_params["records"]
 
     def run_spk(self) -> None:
         """One step; what arrives over connections was sent before, so that it is sent on before this step's input comes."""
         current = self._heard() if self._takes_current else None
         sent = self._running.advance(self.sample_phase(), self.v, current)
         self.s_out.send(sent[self._answer])
-        if self._answers is not None:
-            self._answers.keep(sent[self._answer], self._dtype)
-        self.also_out.send(np.concatenate([sent[part] for part in self._also]) if self._also else self._silence)
+        also = [sent[part] for part in self._also]
+        self.also_out.send(np.concatenate(also) if also else self._silence)
+        if self._records is not None:
+            self._records.keep([sent[self._answer], *also, *(self.v[part] for part in self._also)], self._dtype)
         self._running.listen(None if self._takes_current else self._heard())
 
     def _heard(self) -> NDArray:

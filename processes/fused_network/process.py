@@ -24,6 +24,30 @@ if TYPE_CHECKING:
 _NAME = "FusedNetwork"
 
 
+class FusedRecords:
+    """Shared memory for what a process sends, n_out numbers a step, and for messages and membranes of n_also neurons more."""
+
+    def __init__(self, steps: int, n_out: int, n_also: int) -> None:
+        self._answer, self._also = n_out, n_out + n_also
+        self._rows = SharedRecord(steps, (n_out + 2 * n_also,))
+
+    def keep(self, row: list[NDArray], dtype: type[np.generic]) -> None:
+        """Write a step, as long as there is room: the answer, then messages of all others, then their membranes."""
+        self._rows.keep(np.concatenate(row), dtype)
+
+    def answers(self) -> NDArray:
+        """The answers: [steps, n_out]."""
+        return self._rows.read()[:, : self._answer]
+
+    def sent(self, part: slice) -> NDArray:
+        """Messages of some of the others: [steps, n]."""
+        return self._rows.read()[:, self._answer : self._also][:, part]
+
+    def membranes(self, part: slice) -> NDArray:
+        """Membranes of some of the others: [steps, n]."""
+        return self._rows.read()[:, self._also :][:, part]
+
+
 class FusedNetwork(AbstractProcess):
     """All populations and connections of a :class:`~lava_snnlearn.fixed_point.graph.FixedNetwork` as one Lava process.
 
@@ -46,7 +70,9 @@ class FusedNetwork(AbstractProcess):
     see :meth:`part`.
 
     A run of one process. With ``data`` the process feeds itself with these samples, and ``s_in`` stays unconnected; with
-    ``record`` it keeps what it sends, to be read as ``answers``. Other processes may listen to it all the same.
+    ``record`` it keeps what it sends, to be read as ``answers``, and of the populations ``also`` what they send and their
+    membranes, see :meth:`sent_by` and :meth:`membranes_of`. These records are shared memory and cost no messages, where a
+    Recorder costs those of a process more, and a RefPort a management phase of all processes. Others may listen all the same.
 
     The ``fixed_pt`` model computes in the chip's integers, by the emulator's arithmetic. The ``floating_pt`` model computes the
     same in real numbers (weights times 2**exponent, no rounding, no clipping), in the same units.
@@ -58,12 +84,12 @@ class FusedNetwork(AbstractProcess):
     Parameters
     ----------
     network: the network.
-    also: names of populations to send as well.
+    also: names of populations to send, and record, as well.
     reset_interval: steps from the start of a sample to that of the next; None means ``network.period``, the least.
     endless: one sample without end; then there is no ``reset_interval``.
     data: samples, as in ``emulate``; behind the last one the input is silent. None: the input is what ``s_in`` receives, which
         the model refuses beside data (ValueError).
-    record: of how many steps, from the first one, ``answers`` are kept.
+    record: of how many steps, from the first one, records are kept.
 
     Raises
     ------
@@ -92,22 +118,22 @@ class FusedNetwork(AbstractProcess):
         interval = _interval(network, reset_interval, endless)
         rows = None if data is None else _rows(network, data, interval)
         answer = (network.population(network.output).size,)
+        also_size = sum(network.population(other).size for other in self._also)
         kept = at_least(0, f"{_NAME}: record", record)
-        self._answers = SharedRecord(kept, answer) if kept else None
+        self._records = FusedRecords(kept, answer[0], also_size) if kept else None
         prepare()
         super().__init__(
             network=network,
             also=self._also,
             endless=endless,
             data=rows,
-            answers=self._answers,
+            records=self._records,
             name=name,
             log_config=log_config,
         )
-        sizes = [network.population(other).size for other in self._also]
         self.s_in = InPort(shape=(network.host.size,))
         self.s_out = OutPort(shape=answer)
-        self.also_out = OutPort(shape=(sum(sizes) or 1,))
+        self.also_out = OutPort(shape=(also_size or 1,))
         initial = [np.broadcast_to(p.v_init, (p.size,)) for p in network.populations]
         self.v = Var(shape=(neuron_count(network),), init=np.concatenate(initial).astype(np.int64))
         self.reset_interval = single_var(interval)
@@ -144,9 +170,19 @@ class FusedNetwork(AbstractProcess):
         """What ``s_out`` sent in the first ``record`` steps, as far as they have run: [steps, n_out], int32 (``fixed_pt``) or
         float64 (``floating_pt``); no rows where nothing is recorded."""
         # No exception: Lava reads all attributes of a process while it is made.
-        if self._answers is None:
+        if self._records is None:
             return np.zeros((0, self.network.population(self.network.output).size), np.int32)
-        return self._answers.read()
+        return self._records.answers()
+
+    def sent_by(self, population: str) -> NDArray:
+        """What this population, one of ``also``, sent in the recorded steps: [steps, n], as :attr:`answers`."""
+        part = self.part(population)
+        return np.zeros((0, part.stop - part.start), np.int32) if self._records is None else self._records.sent(part)
+
+    def membranes_of(self, population: str) -> NDArray:
+        """Its membranes after each recorded step, as in ``v``: [steps, n], as :attr:`answers`."""
+        part = self.part(population)
+        return np.zeros((0, part.stop - part.start), np.int32) if self._records is None else self._records.membranes(part)
 
     @classmethod
     def conformance_case(cls) -> ProcessCase:

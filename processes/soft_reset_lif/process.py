@@ -50,8 +50,8 @@ class SoftResetLIF(AbstractProcess):
     delta: amount of the reset, 0..131071; None means ``vth``.
     v_init: membrane at the start of a sample, at most 2**23 - 1 in magnitude.
     bias_mant, bias_exp: bias in each active step, mantissa -4096..4095 and exponent 0..7.
-    t_start: first active phase ``tau`` of a sample (0 or more). A layer that lies L connections behind the input has t_start =
-    L. t_stop: first phase that is idle again (> t_start); None means never.
+    t_start: first active phase ``tau`` of a sample (0 or more); L for a layer that lies L connections behind the input.
+    t_stop: first phase that is idle again (> t_start); None means never.
     reset_interval: steps of a sample (> t_start); None means that the whole run is one sample.
 
     Raises

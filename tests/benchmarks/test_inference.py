@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from pathlib import Path
-from types import ModuleType
 
+import inference
 import numpy as np
 import pytest
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-def module(name: str) -> ModuleType:
-    """A module of benchmarks/, which is no package: the path of a script is its folder."""
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-
-
-integers, client, set_up = module("peers.integers"), module("peers.client"), module("peers.set_up")
-inference = module("inference")
+from peers import client, integers, set_up
 
 
 def neuron_by_neuron(given, sample):

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
+import cost_in_time
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-def module(name: str) -> ModuleType:
-    """A module of benchmarks/, which is no package: the path of a script is its folder."""
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-
-
-problem, client, set_up = module("peers.problem"), module("peers.client"), module("peers.set_up")
-training_step, cost_in_time = module("training_step"), module("cost_in_time")
+import training_step
+from peers import client, problem, set_up
 
 
 class Spike(torch.autograd.Function):
@@ -157,7 +143,7 @@ def test_peak_memory_counts_what_is_freed_again_and_nothing_before():
         "small = peak_above(lambda: np.ones(5_000_000))\n"
         "print(small, peak_above(lambda: None))\n"
     )
-    command = [sys.executable, "-c", code, str(BENCHMARKS / "peers")]
+    command = [sys.executable, "-c", code, str(Path(client.__file__).parent)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     small, nothing = map(int, result.stdout.split())
     assert 39e6 < small < 60e6  # the kernel counts pages a few at a time

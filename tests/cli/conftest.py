@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.util
 import io
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from lava_snnlearn import cli, verification
-from lava_snnlearn.checks import LavaMissingError
 from lava_snnlearn.fixed_point.graph import FixedNetwork
 from lava_snnlearn.fixed_point.trace import Trace
-
-HAS_LAVA = importlib.util.find_spec("lava") is not None
 
 SMALL = ("--epochs", "1", "--train-size", "200", "--layers", "32", "--verify-samples", "2")
 
@@ -32,8 +29,8 @@ class Result(NamedTuple):
     err: str
 
 
-def run_command(*arguments: object) -> Result:
-    """Run the command line in this process, as its entry point does."""
+def run_command(hear_lava: Callable[[str], None], *arguments: object) -> Result:
+    """Run the command line in this process, as its entry point does; ``hear_lava``: the fixture of this name."""
     out, err = io.StringIO(), io.StringIO()
     code = 0
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -43,14 +40,13 @@ def run_command(*arguments: object) -> Result:
             cli.main()
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    if not HAS_LAVA and "Lava cannot be imported here" in err.getvalue():
-        raise LavaMissingError(err.getvalue())  # told apart by the hook of tests/conftest.py
+    hear_lava(err.getvalue())
     return Result(code, out.getvalue(), err.getvalue())
 
 
-def refusal(*arguments: object) -> str:
+def refusal(run: Callable[..., Result], *arguments: object) -> str:
     """The one line with which a command is refused."""
-    result = run_command(*arguments)
+    result = run(*arguments)
     assert result.code == 2, result
     lines = result.err.strip().splitlines()
     assert lines[-1].startswith("error: "), result
@@ -58,16 +54,16 @@ def refusal(*arguments: object) -> str:
     return lines[-1]
 
 
-@pytest.fixture
-def call() -> Callable[..., Result]:
-    """:func:`run_command`."""
-    return run_command
-
-
 @pytest.fixture(scope="session")
-def call_once() -> Callable[..., Result]:
+def call_once(hear_lava: Callable[[str], None]) -> Callable[..., Result]:
     """:func:`run_command`, for fixtures of a module."""
-    return run_command
+    return partial(run_command, hear_lava)
+
+
+@pytest.fixture
+def call(call_once: Callable[..., Result]) -> Callable[..., Result]:
+    """:func:`run_command`."""
+    return call_once
 
 
 @pytest.fixture
@@ -83,9 +79,9 @@ def leaky_emulator(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def refused() -> Callable[..., str]:
+def refused(call: Callable[..., Result]) -> Callable[..., str]:
     """:func:`refusal`."""
-    return refusal
+    return partial(refusal, call)
 
 
 @pytest.fixture(scope="session")
@@ -101,10 +97,10 @@ def results() -> Callable[[Path], dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, call_once: Callable[..., Result]) -> Path:
     """Folder of a small run, which no test changes."""
     runs = tmp_path_factory.mktemp("runs")
-    result = run_command("run", *SMALL, "--runs-dir", runs)
+    result = call_once("run", *SMALL, "--runs-dir", runs)
     assert result.code == 0, result
     return runs / "ottt-digits"
 

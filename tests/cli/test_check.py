@@ -10,7 +10,6 @@ import pytest
 
 import lava_snnlearn as snn
 from lava_snnlearn.fixed_point.graph import Connection, FixedNetwork, HostInput, Population
-from lava_snnlearn.interchange import to_netx
 from lava_snnlearn.placement import place
 
 
@@ -64,22 +63,19 @@ def test_events_and_energy_of_samples(call: Any, fitting: Path, tmp_path: Path) 
     assert call("check", fitting, "--samples", "3", "--data", "random").code == 0
 
 
-def test_a_lava_dl_file(call: Any, tmp_path: Path) -> None:
-    chip = snn.quantize(snn.networks.mlp([6, 9, 4], neuron=snn.neurons.LIF(leak=0.5, reset="zero"), encoding="rate", steps=5))
-    to_netx(chip, tmp_path / "network.net", lossy=True)
-    result = call("check", tmp_path / "network.net")
-    assert result.code == 0, result
-    assert "Placement on Loihi 1" in result.out
-
-
 def test_refusals(refused: Any, fitting: Path, tmp_path: Path) -> None:
     assert "unknown target 'loihi'" in refused("check", fitting, "--target", "loihi")
     assert "does not exist" in refused("check", tmp_path / "nothing.h5")
     assert "--samples is 0" in refused("check", fitting, "--samples", "0")
     assert "give --samples as well" in refused("check", fitting, "--data", "random")
-    assert "a network of real numbers" in refused("check", tmp_path / "x.nir")
     (tmp_path / "folder.png").mkdir()
     assert "it is a folder" in refused("check", fitting, "--picture", tmp_path / "folder.png")
     (tmp_path / "bad.h5").write_bytes(fitting.read_bytes()[:2000])
     assert "truncated or damaged" in refused("check", tmp_path / "bad.h5")
     assert "Format 'xyz' is not supported" in refused("check", fitting, "--picture", tmp_path / "cores.xyz")
+
+
+def test_no_table_stands_beside_an_error(call: Any, fitting: Path, tmp_path: Path) -> None:
+    for options in (("--picture", tmp_path / "cores.txt"), ("--samples", "0"), ("--samples", "2", "--npy", tmp_path / "no")):
+        result = call("check", fitting, *options)
+        assert (result.code, result.out) == (2, "")

@@ -12,7 +12,7 @@ def test_a_bundle_of_a_run(call, network, tmp_path):
     folder = tmp_path / "bundle"
     result = call("deploy", network, "--samples", "3", "-o", folder)
     assert result.code == 0, result
-    assert result.out == f"wrote {folder}. Next: cd {folder} && python run.py --sim && python compare.py\n"
+    assert result.out == f"wrote {folder} with 3 samples. Next: cd {folder} && python run.py --sim && python compare.py\n"
     facts = json.loads((folder / "bundle.json").read_text())
     assert (facts["samples"], facts["target"], facts["stock"]) == (3, "loihi2", False)
     chip = FixedNetwork.load(folder / "network.h5")
@@ -29,6 +29,14 @@ def test_chosen_populations(call, network, tmp_path):
     assert result.code == 0, result
     with np.load(tmp_path / "bundle" / "expected.npz") as expected:
         assert expected.files == ["spikes/layer1"]
+
+
+def test_fewer_samples_than_asked_for_are_told(call, network, tmp_path):
+    mine, chip = tmp_path / "mine.npy", FixedNetwork.load(network)
+    np.save(mine, np.random.default_rng(0).random((1, chip.host.features)))
+    result = call("deploy", network, "--npy", mine, "--samples", "4", "-o", tmp_path / "bundle")
+    assert f"with 1 sample ({mine} holds no more). Next" in result.out
+    assert "with 1 sample. Next" in call("deploy", network, "--npy", mine, "--samples", "1", "-o", tmp_path / "more").out
 
 
 def test_refusals(refused, network, tmp_path):

@@ -49,7 +49,8 @@ def test_losses_are_listed(call: Any, refused: Any, tmp_path: Path) -> None:
     snn.quantize(network).save(tmp_path / "net.h5")
     export = "export", tmp_path / "net.h5", "--to", "netx", "-o", tmp_path / "net.net"
     assert "biases in 1/64 weight unit" in refused(*export, "--lossy")
-    assert "Pass lossy=True" in refused(*export, "--whole-biases")
+    assert "export --whole-biases" in refused(*export, "--lossy")
+    assert "Pass lossy=True (export --lossy)" in refused(*export, "--whole-biases")
     result = call(*export, "--lossy", "--whole-biases")
     assert result.code == 0, result
     assert "lost: host weights, which make the input current of the data" in result.out
@@ -59,6 +60,7 @@ def test_refusals(refused: Any, spiking: Path, tmp_path: Path) -> None:
     out = "-o", tmp_path / "out"
     assert "unknown format (--to) 'netz'. Did you mean 'netx'" in refused("export", spiking, "--to", "netz", *out)
     assert "are for netx" in refused("export", spiking, "--to", "nir", "--lossy", *out)
+    assert "--annotate is for nir" in refused("export", spiking, "--to", "netx", "--annotate", *out)
     assert "no group 'layer'" in refused("import", _other_hdf5(tmp_path), *out)
     assert "is not an HDF5 file" in refused("import", spiking, *out)
     assert "unknown format (--from) 'onnx'" in refused("import", spiking, "--from", "onnx", *out)
@@ -86,3 +88,31 @@ def test_nir_there_and_back(call: Any, spiking: Path, tmp_path: Path) -> None:
     again = FixedNetwork.load(tmp_path / "again.h5")
     assert ours.any()
     np.testing.assert_array_equal(snn.emulate(again, x).outputs / again.population(again.output).one, ours)
+
+
+def test_what_nir_cannot_say_is_annotated_on_demand(call: Any, tmp_path: Path) -> None:
+    """Reset by subtraction: refused, or written as metadata; --reset decides against both."""
+    torch.manual_seed(1)
+    chip = snn.quantize(snn.networks.mlp([6, 9, 4], snn.neurons.LIF(leak=0.25), norm="none", steps=5), input="spikes")
+    chip.save(tmp_path / "net.h5")
+    export = "export", tmp_path / "net.h5", "--to", "nir", "-o", tmp_path / "net.nir"
+    result = call(*export)
+    assert result.code == 2
+    assert "export --annotate" in result.err
+    assert not (tmp_path / "net.nir").exists()
+    assert call(*export, "--annotate").code == 0
+    for given, kind in (((), "soft_reset_lif"), (("--reset", "zero"), "lif"), (("--reset", "subtract"), "soft_reset_lif")):
+        result = call("import", tmp_path / "net.nir", "-o", tmp_path / "again.h5", *given)
+        assert result.code == 0, result
+        assert FixedNetwork.load(tmp_path / "again.h5").population("layer1").kind == kind
+
+
+@pytest.mark.parametrize("kind", ["netx", "nir"])
+def test_a_name_that_hides_its_format(call: Any, refused: Any, spiking: Path, kind: str, tmp_path: Path) -> None:
+    """--from says it: netx of a file that ends in .nir, NIR of one that ends in .net."""
+    misnamed = tmp_path / ("a.nir" if kind == "netx" else "a.net")
+    assert call("export", spiking, "--to", kind, "-o", misnamed).code == 0
+    assert "error:" in refused("import", misnamed, "-o", tmp_path / "out.h5")
+    result = call("import", misnamed, "-o", tmp_path / "out.h5", "--from", kind)
+    assert result.code == 0, result
+    assert FixedNetwork.load(tmp_path / "out.h5").steps == 7

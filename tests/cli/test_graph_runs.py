@@ -17,12 +17,12 @@ import torch
 import lava_snnlearn as snn
 from lava_snnlearn.data.knowledge import GRAPHS
 from lava_snnlearn.files import read_tree
-from lava_snnlearn.fixed_point import reasoner_costs
 from lava_snnlearn.fixed_point.reasoner import FixedReasoner
 from lava_snnlearn.fixed_point.reasoner_emulator import emulate_reasoner
 from lava_snnlearn.lava_backend import reasoner as lava_reasoner
 from lava_snnlearn.methods import GRSNN
 from lava_snnlearn.networks import message_fused
+from lava_snnlearn.placement import reasoner as placed_reasoner
 from lava_snnlearn.reasoning import ReasoningTrainer, evaluate, proof
 from lava_snnlearn.reasoning.pipeline import Settings
 
@@ -231,7 +231,7 @@ def test_of_a_large_graph_a_part_is_verified(
 ) -> None:
     """Too many synapses for a quick run on Lava, and for a core."""
     monkeypatch.setattr(proof, "SYNAPSES", 100)
-    monkeypatch.setitem(reasoner_costs._CORE, "synaptic_bits", 100)
+    monkeypatch.setitem(placed_reasoner._CORE, "synaptic_bits", 100)
     result = call("run", "--method", "grsnn", "--data", families, *SMALL, "--runs-dir", tmp_path, "--name", "large")
     assert result.code == 0, result
     found = assert_complete(tmp_path / "large", PNGS)["results"]
@@ -354,7 +354,7 @@ def test_check_deals_the_nodes_to_cores(call: Any, refused: Any, learnt: Path, m
     assert "Loihi 1 cores    at least 1" in result.out
     assert "--samples: for networks" in refused("check", learnt / "reasoner.h5", "--samples", "3")
     assert "--target is loihi2" in refused("check", learnt / "reasoner.h5", "--target", "loihi2")
-    monkeypatch.setitem(reasoner_costs._CORE, "synaptic_bits", 100)
+    monkeypatch.setitem(placed_reasoner._CORE, "synaptic_bits", 100)
     result = call("check", learnt / "reasoner.h5")
     assert result.code == 1
     assert "error: node" in result.out

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import lava_snnlearn as snn
-from lava_snnlearn import file_commands
+from lava_snnlearn.commands import verify
 from lava_snnlearn.files import read_tree
 from lava_snnlearn.methods import METHODS, OTTT
 
@@ -316,7 +316,7 @@ def test_what_nobody_expected_is_no_mismatch(call: Any, monkeypatch: pytest.Monk
     def broken(*_: Any) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(file_commands, "samples_for", broken)
+    monkeypatch.setattr(verify, "samples_for", broken)
     result = call("verify", network)
     assert result.code == 2
     assert "KeyError: 'a bug'" in result.err

@@ -53,6 +53,50 @@ def stock_image(rng):
     return FixedNetwork((maps, out), edges, HostInput("graded", 16), 5, "out")
 
 
+def stock_parallel(rng):
+    """Connections that labels tell apart, as imports make them of odd weights of both signs: convolutions and matrices."""
+    shape = ConvShape(input_shape=(1, 4, 4), padding=1)
+    kernel = rng.integers(-250, 255, (2, 1, 3, 3))
+    maps = Population("maps", 32, "lif", vth=300, t_start=1, shape=(2, 4, 4))
+    out = Population("out", 3, "lif", vth=90, t_start=2)
+    edges = (
+        Connection("input", "maps", np.maximum(kernel, 0), geometry=shape, sign_mode="excitatory", label="excitatory"),
+        Connection("input", "maps", np.minimum(kernel, 0), geometry=shape, sign_mode="inhibitory", label="inhibitory"),
+        Connection("maps", "out", even(rng, 3, 32)),
+        Connection("maps", "out", even(rng, 3, 32), label="again"),
+    )
+    return FixedNetwork((maps, out), edges, HostInput("spikes", 16), 5, "out")
+
+
+def apart_states(rng):
+    """Samples that Lava runs one by one: states at the start, resets at fixed times, early biases, a loop with mixed delays."""
+    first = Population(
+        "first", 5, "lif", vth=60, du=900, dv=100, bias_mant=rng.integers(-9, 40, 5), bias_exp=6,
+        v_init=rng.integers(-900, 4000, 5), u_init=rng.integers(-500, 900, 5),
+    )  # fmt: skip
+    out = Population("out", 3, "lif", vth=70, dv=50, bias_mant=30, bias_exp=5, reset_interval=4, reset_offset=2)
+    edges = (
+        Connection("input", "first", even(rng, 5, 6), delay=1),
+        Connection("first", "first", even(rng, 5, 5) - 40, delay=rng.integers(0, 4, (5, 5))),
+        Connection("first", "out", even(rng, 3, 5)),
+    )
+    return FixedNetwork((first, out), edges, HostInput("spikes", 6), 9, "out")
+
+
+def apart_current(rng):
+    """Trained recurrent nets with reset to zero: an input current, loops, layers a step apart, a bias above the threshold."""
+    first = Population("first", 5, "lif", vth=500, dv=300, bias_mant=rng.integers(200, 500, 5), bias_exp=6)
+    second = Population("second", 4, "lif", vth=90, dv=200, bias_mant=[30, 95, 30, -9], bias_exp=6, t_start=1)
+    out = Population("out", 3, "accumulator", t_start=2)
+    edges = (
+        Connection("first", "first", even(rng, 5, 5) - 40),
+        Connection("first", "second", even(rng, 4, 5)),
+        Connection("second", "second", even(rng, 4, 4) - 50),
+        Connection("second", "out", even(rng, 3, 4)),
+    )
+    return FixedNetwork((first, second, out), edges, HostInput("current", 5, ("first",)), 8, "out")
+
+
 def soft(rng):
     """Reset by subtraction: synaptic delays, a loop, a delayed convolution, an accumulator that starts above 0."""
     shape = ConvShape(input_shape=(1, 3, 3), stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1)
@@ -82,7 +126,8 @@ def soft_current(rng):
     return FixedNetwork((near, far, out, last), edges, HostInput("current", 7, targets=("near", "far")), 6, "last")
 
 
-KINDS = {kind.__name__: kind for kind in (stock, stock_current, stock_filtered, stock_image, soft, soft_current)}
+_ALL = (stock, stock_current, stock_filtered, stock_image, stock_parallel, apart_states, apart_current, soft, soft_current)
+KINDS = {kind.__name__: kind for kind in _ALL}
 
 
 def built(kind, samples=SAMPLES):

@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lava_snnlearn.checks import LimitError
 from lava_snnlearn.deployment import bundle, deploy
 from lava_snnlearn.deployment.stock import not_stock
 from lava_snnlearn.fixed_point.emulator import emulate
-from lava_snnlearn.fixed_point.graph import FixedNetwork, Population
+from lava_snnlearn.fixed_point.graph import Connection, FixedNetwork, Population
 from lava_snnlearn.fixed_point.host import HostInput
 from lava_snnlearn.interchange.netx import from_netx
 
@@ -95,11 +96,22 @@ def test_a_network_that_does_not_fit_is_refused(tmp_path, monkeypatch, made):
         deploy(network, x, tmp_path / "bundle")
 
 
-def test_networks_that_do_not_pause_are_refused(tmp_path):
-    out = Population("out", 3, "lif", vth=90, v_init=100)
-    running, x = FixedNetwork((out,), (), HostInput("current", 3, ("out",)), 6, "out"), np.zeros((1, 3), int)
-    with pytest.raises(ValueError, match="do not pause between samples"):
-        deploy(running, x, tmp_path / "bundle")
+def test_relays_are_refused(tmp_path):
+    nodes = Population("between", 3, "relay"), Population("out", 2, "lif", vth=9)
+    edges = Connection("input", "between", np.full((3, 4), 2)), Connection("between", "out", np.full((2, 3), 2))
+    network = FixedNetwork(nodes, edges, HostInput("spikes", 4), 6, "out")
+    with pytest.raises(LimitError, match=r"\['between'\] are relays.*no chip has.*Put neurons between them"):
+        deploy(network, np.zeros((6, 1, 4), int), tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("kind", "apart"), [("apart_states", True), ("stock", False)])
+def test_the_readme_says_how_samples_follow_each_other(tmp_path, made, kind, apart):
+    text = (deploy(*made(kind), tmp_path / "bundle") / "README.md").read_text()
+    assert ("run **one by one**" in text) == apart
+    assert ("samples of 9 steps, each a run of" if apart else "samples of 6 steps, one every") in text
+    assert "lava_snnlearn 0." in text
+    assert ", for lava-nc 0.10.0." in text
 
 
 @pytest.mark.parametrize(

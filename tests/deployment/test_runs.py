@@ -46,9 +46,13 @@ def copied(finished, tmp_path):
     return shutil.copytree(finished[0], tmp_path / "copy")
 
 
-@pytest.mark.parametrize("kind", ["stock", "stock_current", "stock_filtered", "stock_image"])
+@pytest.mark.parametrize(
+    "kind",
+    ["stock", "stock_current", "stock_filtered", "stock_image", "stock_parallel", "apart_states", "apart_current"],
+)
 def test_stock_networks_run_with_lava_and_numpy_alone(kind, tmp_path, hidden, made, script):
     network, x = made(kind)
+    assert all(spikes.any() for spikes in emulate(network, x).spikes.values())
     made_folder = deploy(network, x, tmp_path / "bundle")
     moved = made_folder.rename(tmp_path / "elsewhere")
     assert FILES <= {path.name for path in moved.iterdir()} <= FILES | {"network.net"}
@@ -58,6 +62,23 @@ def test_stock_networks_run_with_lava_and_numpy_alone(kind, tmp_path, hidden, ma
     values = sum(network.steps * p.size if p.spiking else p.size for p in network.populations) * SAMPLES
     result = script(moved, "compare.py", hidden=hidden)
     assert (result.returncode, result.stdout) == (0, f"EQUAL: {values} values of 3 samples\n")
+
+
+def test_each_of_several_runs_has_steps_behind_its_sample(tmp_path, made, script):
+    """So that answers that come late are still in it, and none of another sample."""
+    network, x = made("apart_states")
+    folder = deploy(network, x, tmp_path / "bundle")
+    assert script(folder, "run.py", "--sim").returncode == 0
+    assert script(folder, "compare.py").returncode == 0
+
+    def late(rows):
+        blocks = rows.reshape(SAMPLES, -1, rows.shape[1])
+        blocks[:, 4:] = blocks[:, :-4].copy()
+        blocks[:, :4] = 0
+
+    for key in ("spikes/first", "spikes/out"):
+        change(folder, key, late)
+    assert "if they are read 4 steps later: --shift 4" in script(folder, "compare.py").stdout
 
 
 @pytest.mark.parametrize(
@@ -159,6 +180,7 @@ def test_results_that_cannot_be_read_are_an_error(copied, damage, script):
     assert result.returncode == 2
     assert result.stderr.startswith("error: ")
     assert "Traceback" not in result.stderr
+    assert ("run.py writes it: python run.py --sim" in result.stderr) == (damage == "missing")
 
 
 def test_changed_files_are_refused(copied, script):

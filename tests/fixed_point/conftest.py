@@ -1,8 +1,8 @@
-"""An independent reference in plain Python integers: one sample, one neuron, one global time step after the other."""
+"""An independent reference: all kinds of neurons and connections, formulas as in Lava, one global time step after the other."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from lava_snnlearn.fixed_point import twin
+from lava_snnlearn.fixed_point.emulator import emulate
 from lava_snnlearn.fixed_point.graph import Connection, FixedNetwork, Population
 from lava_snnlearn.fixed_point.host import HostInput
 
@@ -41,99 +43,128 @@ def zero_step(v, a, dv, bias, vth):
     return spike, 0 if spike else kept, kept != charged or u != 64 * a
 
 
-def neuron_step(population, i, v, a):
-    bias = int(population.bias_mant[i]) * 2**population.bias_exp
-    if population.kind == "lif":
-        return zero_step(v, a, population.dv, bias, population.vth)
-    if population.kind == "accumulator":
-        _, after, saturated = soft_step(v, a, population.dv, bias, population.vth, 0)
-        return False, after, saturated
-    return soft_step(v, a, population.dv, bias, population.vth, population.delta)
+def int32(value):
+    """Bits above the lowest 32 are lost."""
+    return (value + 2**31) % 2**32 - 2**31
 
 
-def synaptic_input(network, population, i, now, signal, sent):
-    """What neuron i hears at this global step: ``a_in[t] = W s[t-1-delay]``; ``sent[name][t]`` is what was sent at step t."""
-    total, first = 0, 0
-    for name in network.host.targets:
-        if name == population.name:
-            total += int(signal[now - population.t_start][first + i])
-        first += network.population(name).size
-    for connection in network.connections:
-        if connection.target != population.name:
-            continue
-        weight = matrix(connection)
-        delays = np.broadcast_to(connection.delay, weight.shape)
-        for j in np.flatnonzero(weight[i]):
-            when = now - 1 - int(delays[i, j])
-            if when >= 0:
-                total += int(weight[i, j]) * 2**connection.exponent * int(sent[connection.source][when][j])
-    return total
+def leaked_all(v, constant):
+    """As :func:`leaked`, of many."""
+    return np.sign(v) * (np.abs(v) * (4096 - constant) // 4096)
 
 
-@lru_cache(maxsize=64)
-def matrix(connection):
-    """Weights [n_target, n_source]."""
-    weight = np.asarray(connection.weight)
-    return weight if connection.geometry is None else laid_out(weight, connection.geometry)
+class SlowNeurons:
+    """One population, formulas as in Lava."""
+
+    def __init__(self, population, batch):
+        self.p = population
+        self.v = np.zeros((batch, population.size), np.int64) + population.v_init
+        self.u = np.zeros((batch, population.size), np.int64) + population.u_init
+        self.bias = np.asarray(population.bias_mant).astype(np.int64) * 2**population.bias_exp
+        self.saturated = 0
+
+    def step(self, a, t):
+        p = self.p
+        if p.kind == "relay":
+            self.v = a
+            return a
+        if p.kind == "graded":
+            self.v = np.clip((a + self.bias) // 2**p.shift, 0, p.top)
+            return self.v
+        if p.reset_interval and (t + 1) % p.reset_interval == p.reset_offset % p.reset_interval:
+            self.u, self.v = np.zeros_like(self.u), np.zeros_like(self.v)
+        if p.kind == "lif":
+            raw = leaked_all(self.u, p.du + 1) + 64 * a
+            u = int32(raw)
+            self.u = np.where(u > 2**23, u - 2**24, np.where(u <= -(2**23), u + 2**24, u))
+            raw_v = leaked_all(self.v, p.dv) + self.u + self.bias
+            kept = np.clip(int32(raw_v), -TOP, TOP)
+            spike = kept > 64 * p.vth
+            self.v = np.where(spike, 0, kept)
+            self.saturated += int(((raw != self.u) | (kept != raw_v)).sum())
+            return spike.astype(np.int64)
+        raw_v = leaked_all(self.v, p.dv) + 64 * a + self.bias
+        spike = (raw_v >= 64 * p.vth) & (p.kind == "soft_reset_lif")
+        after = raw_v - 64 * p.delta * spike
+        self.v = np.clip(after, -TOP, TOP)
+        self.saturated += int((self.v != after).sum())
+        return spike.astype(np.int64)
 
 
-def laid_out(kernel, shape):
-    """The matrix of a convolution, channel by channel, place by place and tap by tap."""
-    channels, height, width = shape.input_shape
-    out, depth, *taps = kernel.shape
-    reach = [d * (k - 1) + 1 for d, k in zip(shape.dilation, taps, strict=True)]
-    sizes = zip((height, width), shape.padding, reach, shape.stride, strict=True)
-    rows, columns = ((size + 2 * pad - long) // step + 1 for size, pad, long, step in sizes)
-    result = np.zeros((out, rows, columns, channels, height, width), int)
-    for o, r, c, i, a, b in np.ndindex(out, rows, columns, *kernel.shape[1:]):
-        y = r * shape.stride[0] + a * shape.dilation[0] - shape.padding[0]
-        x = c * shape.stride[1] + b * shape.dilation[1] - shape.padding[1]
-        if 0 <= y < height and 0 <= x < width:
-            result[o, r, c, o // (out // shape.groups) * depth + i, y, x] = kernel[o, i, a, b]
-    return result.reshape(out * rows * columns, -1)
+def heard(connection, matrix, sent, now):
+    """What a connection's target hears at chip step ``now``: [B, n_target]."""
+    delay = np.broadcast_to(connection.delay, matrix.shape)
+    total = 0
+    for d in np.unique(delay):
+        if now - 1 - d >= 0:
+            values = sent[now - 1 - d]
+            values = (values != 0).astype(np.int64) if connection.binary else values
+            total = total + values @ (matrix * (delay == d)).T
+    return total * 2**connection.exponent if connection.exponent >= 0 else total // 2**-connection.exponent
 
 
-def simulate_sample(network, signal):
-    """Spikes and membranes as {population: [step][neuron]}, clipped neuron-steps as {population: count}."""
-    sizes = {"input": network.host.size} | {p.name: p.size for p in network.populations}
-    sent = {name: [] for name in sizes}
-    spikes = {p.name: [] for p in network.populations}
-    membranes = {p.name: [] for p in network.populations}
-    saturated = {p.name: 0 for p in network.populations}
-    state = {p.name: [p.v_init] * p.size for p in network.populations}
-    for now in range(max(p.t_start for p in network.populations) + network.steps):
-        sent["input"].append(signal[now] if now < network.steps else [0] * sizes["input"])
+def simulate(laid_out, network, signal):
+    """Spikes and membranes {name: [T, B, n]}, and clipped neuron-steps {name: count}; signal: integers [T, B, n]."""
+    steps, batch = network.steps, signal.shape[1]
+    matrices = [
+        (np.asarray(c.weight) if c.geometry is None else laid_out(np.asarray(c.weight), c.geometry)).astype(np.int64)
+        for c in network.connections
+    ]
+    nodes = {p.name: SlowNeurons(p, batch) for p in network.populations}
+    sent = {p.name: [] for p in network.populations} | {"input": []}
+    membranes = {name: [] for name in nodes}
+    for now in range(max(p.t_start for p in network.populations) + steps):
+        sent["input"].append(signal[now].astype(np.int64) if now < steps else np.zeros(signal.shape[1:], np.int64))
         fired = {}
         for p in network.populations:
-            fired[p.name] = [0] * p.size
-            if not p.t_start <= now < p.t_start + network.steps:
+            silent = np.zeros((batch, p.size), np.int64)
+            if not p.t_start <= now < p.t_start + steps:
+                fired[p.name] = silent
                 continue
-            for i in range(p.size):
-                a = synaptic_input(network, p, i, now, signal, sent)
-                spike, state[p.name][i], clipped = neuron_step(p, i, state[p.name][i], a)
-                fired[p.name][i] = int(spike)
-                saturated[p.name] += int(clipped)
-            spikes[p.name].append(fired[p.name])
-            membranes[p.name].append(list(state[p.name]))
-        for name, now_sent in fired.items():
-            sent[name].append(now_sent)
-    return spikes, membranes, saturated
-
-
-def simulate(network, signal):
-    """The whole batch; integer arrays [T, B, n] per population, and the sum of clipped neuron-steps per population."""
-    samples = [simulate_sample(network, np.asarray(signal)[:, b].tolist()) for b in range(np.shape(signal)[1])]
-    names = [p.name for p in network.populations]
+            a = silent
+            part = network.current_part(p.name)
+            if part is not None:
+                a = a + signal[now - p.t_start][:, part]
+            for connection, matrix in zip(network.connections, matrices, strict=True):
+                if connection.target == p.name:
+                    a = a + heard(connection, matrix, sent[connection.source], now)
+            fired[p.name] = nodes[p.name].step(a, now - p.t_start)
+            membranes[p.name].append(nodes[p.name].v)
+        for name, values in fired.items():
+            sent[name].append(values)
+    start = {p.name: p.t_start for p in network.populations}
+    spikes = {name: np.stack(sent[name][start[name] : start[name] + steps]) for name in nodes}
     return SimpleNamespace(
-        spikes={n: np.array([s[0][n] for s in samples]).swapaxes(0, 1) for n in names},
-        membranes={n: np.array([s[1][n] for s in samples]).swapaxes(0, 1) for n in names},
-        saturated={n: sum(s[2][n] for s in samples) for n in names},
+        spikes=spikes,
+        membranes={name: np.stack(rows) for name, rows in membranes.items()},
+        saturated={name: neurons.saturated for name, neurons in nodes.items()},
     )
 
 
 @pytest.fixture(scope="session")
-def reference():
-    return SimpleNamespace(leaked=leaked, soft_step=soft_step, zero_step=zero_step, simulate=simulate, laid_out=laid_out)
+def reference(laid_out):
+    return SimpleNamespace(
+        leaked=leaked, soft_step=soft_step, zero_step=zero_step, simulate=partial(simulate, laid_out), laid_out=laid_out
+    )
+
+
+@pytest.fixture(scope="session")
+def assert_twin():
+    """Every membrane, spike and output of the emulator is that of the twin in torch; the emulator's trace comes back."""
+
+    def check(chip, x):
+        trace, states = emulate(chip, x), twin.forward(chip, x)
+        for population in chip.populations:
+            name, fine = population.name, 64 * 2.0**population.scale_bits
+            np.testing.assert_array_equal(trace.membranes[name], states.membranes[name].numpy() * fine, err_msg=name)
+            if population.spiking:
+                np.testing.assert_array_equal(trace.spikes[name], states.spikes[name].numpy(), err_msg=name)
+        last = chip.population(chip.output)
+        unit = 1 if last.spiking else 64 * 2.0**last.scale_bits
+        np.testing.assert_array_equal(trace.outputs, states.outputs.numpy() * unit)
+        return trace
+
+    return check
 
 
 # ---- random networks --------------------------------------------------------------------------------------------------------

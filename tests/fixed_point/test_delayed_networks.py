@@ -28,12 +28,8 @@ STEPS = 12
 
 
 @pytest.fixture(autouse=True)
-def seeded():
+def seeded(one_thread):
     torch.manual_seed(0)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def lively(network):
@@ -49,16 +45,6 @@ def events(samples=20, inputs=12, seed=0):
     return (np.random.default_rng(seed).random((STEPS, samples, inputs)) < 0.4).astype(np.float32)
 
 
-def assert_twin(chip, x):
-    trace, states = emulate(chip, x), twin.forward(chip, x)
-    for population in chip.populations:
-        name, fine = population.name, 64 * 2.0**population.scale_bits
-        np.testing.assert_array_equal(trace.membranes[name], states.membranes[name].numpy() * fine, err_msg=name)
-        if population.spiking:
-            np.testing.assert_array_equal(trace.spikes[name], states.spikes[name].numpy(), err_msg=name)
-    return trace
-
-
 def differing(spikes, state):
     """Share of spikes that the float network has otherwise: weights are rounded."""
     return float((spikes != state.spike.numpy()).mean())
@@ -66,7 +52,7 @@ def differing(spikes, state):
 
 @pytest.mark.parametrize("form", ["current", "graded", "spikes"])
 @pytest.mark.parametrize("kind", ["axonal", "synaptic"])
-def test_the_chip_has_the_trained_delays(kind, form):
+def test_the_chip_has_the_trained_delays(assert_twin, kind, form):
     network = lively(mlp([12, 20, 16, 5], LIF(), steps=STEPS, delays=kind, max_delay=5, delay_input=form == "spikes"))
     x = events() if form == "spikes" else np.random.default_rng(0).normal(size=(STEPS, 20, 12)).astype(np.float32)
     chip = snn.quantize(network, input=form, calibration=x)
@@ -111,6 +97,18 @@ def test_delays_are_added_to_the_wait_for_the_pipeline():
     assert not twin.is_aligned(chip)
 
 
+def test_stock_neurons_may_have_delays(assert_twin):
+    """Stock LIFs, which reset to zero and cannot pause, with mixed delays: on Lava each sample is a run of its own."""
+    torch.manual_seed(3)
+    network = lively(mlp([12, 20, 16, 5], LIF(reset="zero"), norm="none", steps=STEPS, delays="synaptic", max_delay=5))
+    x = np.random.default_rng(0).normal(size=(4, 12)).astype(np.float32)
+    chip = snn.quantize(network, calibration=x)
+    assert chip.one_by_one
+    assert [population.t_start for population in chip.populations] == [0, 1, 2]
+    trace = assert_twin(chip, x)
+    assert 0.05 < trace.spikes["layer2"].mean() < 0.9
+
+
 def test_what_no_chip_can_hold_is_refused():
     body = [SpikingLayer(6, 8, LIF(), "none", first=True), SpikingLayer(8, 6, LIF(), "none")]
     feedback = DelayLinear(6, 8, 62)
@@ -125,15 +123,12 @@ def test_what_no_chip_can_hold_is_refused():
     with pytest.raises(LimitError, match="0 is not nothing"):
         snn.quantize(delayed_input, input="graded", calibration=x)
     assert snn.quantize(delayed_input, input="graded", calibration=np.abs(x) - np.abs(x).min()).connections[0].max_delay > 0
-    hard = mlp([12, 20, 16, 5], LIF(reset="zero"), norm="none", steps=STEPS, delays="synaptic")
-    with pytest.raises(ValueError, match="stock LIF, which cannot pause"):
-        snn.quantize(hard, calibration=x)
     analogue = Network([SpikingLayer(6, 8, LIF(), "none", first=True), DelayLinear(8, 7, 4)], Readout(7, 3), steps=STEPS)
     with pytest.raises(LimitError, match="without neurons between"):
         snn.quantize(analogue)
 
 
-def test_graded_payloads_from_zero_on_arrive_late():
+def test_graded_payloads_from_zero_on_arrive_late(assert_twin):
     network = lively(mlp([12, 20, 5], LIF(), norm="none", steps=STEPS, delays="synaptic", max_delay=4, delay_input=True))
     x = np.random.default_rng(0).random((STEPS, 30, 12)).astype(np.float32)
     x[0, 0, 0] = 0.0

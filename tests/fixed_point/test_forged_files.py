@@ -103,7 +103,7 @@ WEIGHT = "content/connections/1/weight"
         (lambda f, n: f.create_dataset(n, data=np.zeros((2, 3), "i2"), compression="gzip"), "not a plain numeric array"),
         (lambda f, n: f.create_dataset(n, data=np.zeros((2, 3), "i2"), fletcher32=True), "not a plain numeric array"),
         (lambda f, n: f.create_dataset(n, data=h5py.Empty("i2")), "empty"),
-        (claims(1 << 40, chunks=(1024,)), "claims 2199023255552 bytes, more than the file has"),
+        (claims(1 << 40, chunks=(1024,)), "claims 2199023255552 bytes, more than the file can hold"),
         (claims(1 << 31, 1 << 31, chunks=(1, 1024)), "claims .* bytes"),
         # The product of the shape is 2^64, which is 0 in 64 bits.
         (claims(1 << 32, 1 << 32, chunks=(1, 1024)), f"claims {1 << 65} bytes"),
@@ -125,7 +125,7 @@ def test_many_claims_together_are_bounded_by_the_file(forge):
 
     path = forge(change, tree={"text": "x" * 20_000})
     assert 15_000 < path.stat().st_size < 15_000 * 100
-    with pytest.raises(FileFormatError, match="claims 15000 bytes, more than the file has"):
+    with pytest.raises(FileFormatError, match="claims 15000 bytes, more than the file can hold"):
         read_tree(path, "tree")
 
 

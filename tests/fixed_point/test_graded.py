@@ -11,7 +11,7 @@ from lava_snnlearn.checks import LimitError, UnknownNameError
 from lava_snnlearn.files import FileFormatError, read_tree, write_tree
 from lava_snnlearn.fixed_point import twin
 from lava_snnlearn.fixed_point.arithmetic import graded_step
-from lava_snnlearn.fixed_point.energy import energy_integers
+from lava_snnlearn.fixed_point.energy_networks import energy_integers
 from lava_snnlearn.fixed_point.graph import Connection, FixedNetwork, Population
 from lava_snnlearn.fixed_point.host import HostInput
 from lava_snnlearn.lava_backend.graph import run_in_process

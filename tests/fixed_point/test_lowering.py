@@ -31,13 +31,7 @@ from lava_snnlearn.testing.kinds import KINDS, samples, small_network
 
 STEPS, BATCH = 7, 5
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def mapped(link, x):

@@ -35,6 +35,7 @@ KINDS = {
     "reset to zero": lambda: mlp([20, 30, 25, 5], LIF(reset="zero"), norm="none"),
     "reset to zero without leak": lambda: mlp([20, 30, 25, 5], IF(reset="zero"), norm="bn_step"),
     "recurrent": lambda: mlp([20, 30, 25, 5], LIF(), recurrent=True),
+    "recurrent, reset to zero": lambda: mlp([20, 30, 25, 5], LIF(reset="zero"), norm="none", recurrent=True),
     "DSR's IF": lambda: mlp([20, 30, 25, 5], DSRIF(threshold=1.0), norm="none"),
     "DSR's LIF": lambda: mlp([20, 30, 25, 5], DSRLIF(), norm="none"),
     "rate code": lambda: mlp([20, 30, 25, 5], LIF(), encoding="rate"),
@@ -266,7 +267,7 @@ def by_name(network):
 def test_gradient_is_the_float_networks_where_nothing_is_rounded(method, detach, reset):
     """IF neurons, weights and biases on the grid, spikes as data: the float network computes the same numbers."""
     neuron = IF(threshold=2.0, reset=reset, detach_reset=detach)
-    network = on_grid(3, neuron, recurrent=reset == "subtract")
+    network = on_grid(3, neuron, recurrent=True)
     x = (torch.rand(5, 30, 12) < 0.4).double()
     qat = prepare_qat(network, input="spikes")
     torch.testing.assert_close(qat(x), network(x), rtol=0, atol=1e-12)

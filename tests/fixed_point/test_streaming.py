@@ -147,14 +147,18 @@ def test_memory_does_not_grow_with_time():
 def test_what_does_not_fit_is_refused_and_changes_nothing():
     network = chain()
     stream = Stream(network, 2)
-    for bad in (np.zeros((5, 3, 36), int), np.zeros((2, 36), int), np.zeros((5, 2, 35), int), np.zeros((0, 2, 36), int)):
+    for bad in (np.zeros((5, 3, 36), int), np.zeros((2, 36), int), np.zeros((5, 2, 35), int)):
         with pytest.raises(ValueError, match="shape"):
             stream.run(bad)
+    with pytest.raises(ValueError, match=r"\[T, 2, n\], T at least 1, got \(0, 2, 36\)"):
+        stream.run(np.zeros((0, 2, 36), int))
     with pytest.raises(LimitError, match="spike input"):
         stream.run(np.full((5, 2, 36), 2))
     assert stream.step == 0
     with pytest.raises(UnknownNameError, match="unknown population to record 'c'"):
         Stream(network, record=["c"])
+    with pytest.raises(TypeError, match=r"record is 'b'; .* e.g. \('b',\)"):
+        Stream(network, record="b")
     with pytest.raises(UnknownNameError):
         Stream(network, record=["out"])
     with pytest.raises(ValueError, match="batch"):

@@ -36,59 +36,46 @@ def data_for(form, samples, seed):
     return rng.normal(size=(samples, 12))
 
 
-def assert_equal(chip, x):
-    trace, states = emulate(chip, x), twin.forward(chip, x)
-    for population in chip.populations:
-        name, fine = population.name, 64 * 2.0**population.scale_bits
-        np.testing.assert_array_equal(trace.membranes[name], states.membranes[name].numpy() * fine, err_msg=name)
-        if population.spiking:
-            np.testing.assert_array_equal(trace.spikes[name], states.spikes[name].numpy(), err_msg=name)
-    last = chip.population(chip.output)
-    unit = 1 if last.spiking else 64 * 2.0**last.scale_bits
-    np.testing.assert_array_equal(trace.outputs, states.outputs.numpy() * unit)
-    return trace
-
-
 @pytest.mark.parametrize("form", ["current", "graded", "spikes"])
 @pytest.mark.parametrize("reset", ["subtract", "zero"])
 @pytest.mark.parametrize("norm", ["none", "bn_step", "bn_time", "sws"])
-def test_twin_equals_emulator(form, reset, norm):
+def test_twin_equals_emulator(assert_twin, form, reset, norm):
     for bits in range(2, 9):
         network = trained_like(norm, reset, [0.0, 0.5, 0.05][bits % 3], "direct", seed=bits)
         x = data_for(form, 20, seed=bits)
         chip = quantize(network, weight_bits=bits, input=form, calibration=x)
-        trace = assert_equal(chip, x)
+        trace = assert_twin(chip, x)
         assert trace.spikes["layer1"].any()
 
 
 @pytest.mark.parametrize("encoding", ["rate", "latency"])
-def test_twin_equals_emulator_on_codes(encoding):
+def test_twin_equals_emulator_on_codes(assert_twin, encoding):
     chip = quantize(trained_like("sws", "subtract", 0.5, encoding, seed=1))
-    trace = assert_equal(chip, np.random.default_rng(0).random((40, 12)))
+    trace = assert_twin(chip, np.random.default_rng(0).random((40, 12)))
     assert 0.002 < trace.spikes["layer2"].mean() < 0.5
 
 
-def test_twin_equals_emulator_where_it_saturates_and_wraps(chain):
+def test_twin_equals_emulator_where_it_saturates_and_wraps(assert_twin, chain):
     rng = np.random.default_rng(0)
     host = HostInput("graded", 500)
     for kind in ("soft_reset_lif", "lif"):
         entry = {"weight": 2 * rng.integers(-128, 128, (3, 500))}
         hidden = {"kind": kind, "vth": 100_000, "dv": 7, "bias_mant": [-4096, 4095, 5], "bias_exp": 7}
         chip = chain(hidden=hidden, host=host, entry=entry)
-        trace = assert_equal(chip, rng.integers(0, 256, (5, 40, 500)))
+        trace = assert_twin(chip, rng.integers(0, 256, (5, 40, 500)))
         assert trace.saturated["hidden"] > 0
 
 
-def test_integers_and_a_spiking_output(chain):
+def test_integers_and_a_spiking_output(assert_twin, chain):
     chip = chain(out={"kind": "soft_reset_lif", "vth": 3, "v_init": 77}, link={"exponent": 1}, output="out")
-    assert_equal(chip, np.random.default_rng(0).integers(0, 2, (5, 9, 4)))
+    assert_twin(chip, np.random.default_rng(0).integers(0, 2, (5, 9, 4)))
 
 
-def test_the_order_of_populations_does_not_matter(chain):
+def test_the_order_of_populations_does_not_matter(assert_twin, chain):
     chip = chain()
     turned = FixedNetwork(chip.populations[::-1], chip.connections, chip.host, chip.steps, "out")
     x = np.random.default_rng(0).integers(0, 2, (5, 9, 4))
-    np.testing.assert_array_equal(assert_equal(turned, x).outputs, emulate(chip, x).outputs)
+    np.testing.assert_array_equal(assert_twin(turned, x).outputs, emulate(chip, x).outputs)
 
 
 @pytest.mark.parametrize("case", ["early", "loop", "branch"])
@@ -127,9 +114,9 @@ def trained(request, digits):
 
 
 @pytest.mark.parametrize("form", ["current", "graded"])
-def test_eight_bits_keep_the_predictions(trained, digits, form):
+def test_eight_bits_keep_the_predictions(assert_twin, trained, digits, form):
     chip = quantize(trained, input=form, calibration=digits.train.x)
     expected = trained.predict(torch.from_numpy(digits.test.x)).numpy()
-    trace = assert_equal(chip, digits.test.x)
+    trace = assert_twin(chip, digits.test.x)
     assert (expected == digits.test.y).mean() > 0.93
     assert (trace.predictions == expected).mean() >= 0.98

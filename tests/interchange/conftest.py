@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lava_snnlearn.newer_python import require_lava
+from lava_snnlearn.lava_presence import require_lava
+
+
+@pytest.fixture
+def shipped() -> Callable[[str], Path]:
+    """End of a name -> the file of the tests of netx in lava-dl's wheel."""
+    require_lava()
+    files = metadata.files("lava-dl") or []
+
+    def find(name: str) -> Path:
+        [found] = [file for file in files if str(file).endswith(f"/{name}")]
+        return Path(str(found.locate()))
+
+    return find
 
 
 class NetxResult(NamedTuple):
@@ -25,8 +41,8 @@ def _cut(recorded: NDArray[Any], first: int, steps: int, interval: int, samples:
 
 @pytest.fixture
 def run_netx() -> Any:
-    """(path, run, signal [T, B, n], input image or None) -> NetxResult; one run of the simulator if netx resets, else one a
-    sample."""
+    """(path, run, signal [T, B, n], input image or None) -> NetxResult; one run of the simulator, or one a sample
+    (``one_by_one``)."""
     require_lava()
     from lava.lib.dl.netx.hdf5 import Network
     from lava.proc.io.source import RingBuffer
@@ -57,7 +73,7 @@ def run_netx() -> Any:
 
     def netx(path: Any, run: Any, signal: NDArray[Any], image: tuple[int, ...] | None = None) -> NetxResult:
         signal = np.asarray(signal)
-        if run.reset_interval is not None:
+        if not run.one_by_one:
             return once(path, run, signal, image)
         parts = [once(path, run, signal[:, b : b + 1], image) for b in range(signal.shape[1])]
         spikes = np.concatenate([part.spikes for part in parts], axis=1)

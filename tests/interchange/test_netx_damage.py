@@ -22,6 +22,7 @@ from lava_snnlearn.interchange.netx_layers import layers_of, sample_steps
 from lava_snnlearn.interchange.netx_sigma_delta import chain_of
 
 MUTATIONS = 200
+SIGNATURE = 8  # bytes, without which a file is refused at once
 
 WORKER = """
 import resource, signal, sys
@@ -49,14 +50,6 @@ for seed in range(first, last):
 what comes behind it only ValueErrors (FileFormatError, LimitError) may come."""
 
 
-def store(group: Any, entries: dict[str, Any]) -> None:
-    for key, value in entries.items():
-        if isinstance(value, dict):
-            store(group.create_group(key), value)
-        else:
-            group[key] = value
-
-
 def layers() -> dict[str, Any]:
     neuron = {"type": "CUBA", "iDecay": 4096, "vDecay": 3, "vThMant": 5}
     ones = np.ones((2, 1, 3, 3), np.float32)
@@ -80,40 +73,21 @@ def layers() -> dict[str, Any]:
 
 
 @pytest.fixture
-def intact(tmp_path: Path) -> Path:
-    with h5py.File(tmp_path / "intact.net", "w") as file:
-        store(file, {"layer": layers(), "simulation": {"Ts": 1, "tSample": 5}})
-    return tmp_path / "intact.net"
-
-
-def mutated(whole: bytes, seed: int) -> bytes:
-    """Truncated, some bytes replaced, some bits flipped, or runs of zeros and ones; the signature is left alone."""
-    draw = np.random.default_rng(seed)
-    content = bytearray(whole)
-    kind = seed % 4
-    if kind == 0:
-        return bytes(content[: int(draw.integers(8, len(content)))])
-    for at in draw.integers(8, len(content), int(draw.choice([1, 2, 8, 40]))):
-        if kind == 1:
-            content[at] = int(draw.integers(256))
-        elif kind == 2:
-            content[at] ^= 1 << int(draw.integers(8))
-        else:
-            content[at : at + 8] = bytes([int(draw.choice([0, 255]))]) * len(content[at : at + 8])
-    return bytes(content)
+def intact(tmp_path: Path, write_netx: Any) -> Path:
+    return write_netx(tmp_path / "intact.net", *layers().values(), simulation={"Ts": 1, "tSample": 5})
 
 
 def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(part for part in sys.path if part), "OMP_NUM_THREADS": "1"}
 
 
-def test_fuzz(intact: Path, tmp_path: Path) -> None:
+def test_fuzz(intact: Path, damaged: Any, tmp_path: Path) -> None:
     """Seeded mutations: a network or a refusal. Where the HDF5 library itself hangs or dies, the reading process is lost, not
     this one; that :func:`read_foreign` says so is tested below."""
     assert len(from_netx(intact).populations) == 4
     whole = intact.read_bytes()
     for seed in range(MUTATIONS):
-        (tmp_path / f"{seed}.net").write_bytes(mutated(whole, seed))
+        (tmp_path / f"{seed}.net").write_bytes(damaged(whole, seed, first=SIGNATURE))
     outcomes: list[str] = []
     lost = 0
     while len(outcomes) < MUTATIONS:
@@ -129,7 +103,7 @@ def test_fuzz(intact: Path, tmp_path: Path) -> None:
         if worker.returncode < 0:
             outcomes.append("lost")
             lost += 1
-            assert lost < 5
+            assert lost < MUTATIONS // 10, "some versions of HDF5 die of more files than others"
     assert all(outcomes.count(kind) > 5 for kind in ("unreadable", "network")), outcomes
 
 
@@ -224,17 +198,16 @@ def sigma_delta_from_tree(tree: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 4, 8])
-def test_damage_through_the_front_door(seed: int, intact: Path, tmp_path: Path) -> None:
+def test_damage_through_the_front_door(seed: int, intact: Path, damaged: Any, tmp_path: Path) -> None:
     path = tmp_path / "damaged.net"
-    path.write_bytes(mutated(intact.read_bytes(), seed))
+    path.write_bytes(damaged(intact.read_bytes(), seed, first=SIGNATURE))
     with pytest.raises(FileFormatError, match="damaged or not a plain HDF5 file") as caught:
         from_netx(path, 5)
     assert str(path) in str(caught.value)
 
 
-def forged(path: Path, kind: str) -> Path:
-    with h5py.File(path, "w") as file:
-        store(file, {"layer": layers(), "simulation": {"tSample": 5}})
+def forge(path: Path, kind: str) -> None:
+    with h5py.File(path, "r+") as file:
         dense = file["layer/3"]
         if kind == "huge":
             del dense["weight"]
@@ -272,7 +245,6 @@ def forged(path: Path, kind: str) -> Path:
         elif kind == "crowd":
             for i in range(1200):
                 file.create_group(f"layer/{i + 5}")
-    return path
 
 
 FORGED = {
@@ -294,14 +266,14 @@ FORGED = {
 
 
 @pytest.mark.parametrize("kind", FORGED)
-def test_forged_files(kind: str, tmp_path: Path) -> None:
-    path = forged(tmp_path / "forged.net", kind)
+def test_forged_files(kind: str, intact: Path) -> None:
+    forge(intact, kind)
     with pytest.raises(FileFormatError, match=FORGED[kind]) as caught:
-        from_netx(path)
-    assert str(path) in str(caught.value)
+        from_netx(intact)
+    assert str(intact) in str(caught.value)
 
 
-def test_shapes_that_would_need_endless_memory(tmp_path: Path) -> None:
+def test_shapes_that_would_need_endless_memory(tmp_path: Path, write_netx: Any) -> None:
     """A few bytes of file that ask for many layers' worth of neurons and weights."""
     big = layers()
     big["0"]["shape"] = [1 << 20, 1 << 20, 4]
@@ -313,20 +285,16 @@ def test_shapes_that_would_need_endless_memory(tmp_path: Path) -> None:
     padded = layers()
     padded["1"] |= {"padding": [1 << 30, 1 << 30], "shape": [2, 2, 2]}
     for i, (case, text) in enumerate(((big, "more than 16777216"), (wide, "more than 134217728 weights"), (padded, "padding"))):
-        path = tmp_path / f"{i}.net"
-        with h5py.File(path, "w") as file:
-            store(file, {"layer": case})
+        path = write_netx(tmp_path / f"{i}.net", *case.values())
         with pytest.raises(LimitError, match=text):
             from_netx(path, 5)
 
 
-def test_compressed_arrays_are_read(intact: Path, tmp_path: Path) -> None:
-    path = tmp_path / "small.net"
-    with h5py.File(path, "w") as file:
-        store(file, {"layer": layers(), "simulation": {"tSample": 5}})
+def test_compressed_arrays_are_read(intact: Path) -> None:
+    with h5py.File(intact, "r+") as file:
         del file["layer/3/weight"]
         file["layer/3"].create_dataset("weight", data=2 * np.ones((2, 8)), compression="gzip")
-    assert from_netx(path).to_dict()["connections"][1]["weight"].tolist() == [[2] * 8] * 2
+    assert from_netx(intact).to_dict()["connections"][1]["weight"].tolist() == [[2] * 8] * 2
 
 
 def test_a_file_on_which_the_library_hangs_or_dies(intact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

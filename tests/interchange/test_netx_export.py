@@ -86,6 +86,33 @@ def test_recurrent_layer(tmp_path, run_netx):
     assert_equal(tmp_path / "recurrent.net", network, spikes(draw, 12, 2, 6), run_netx)
 
 
+def test_trained_recurrent_layers(tmp_path, run_netx):
+    """Layers that hear themselves, start one after the other, and have biases that act before that."""
+    torch.manual_seed(1)
+    network = snn.networks.mlp(
+        [12, 20, 16, 5], snn.neurons.LIF(reset="zero"), norm="none", steps=9, encoding="rate", recurrent=True
+    )
+    for parameter in network.parameters():
+        parameter.data = 2.5 * parameter.data if parameter.ndim > 1 else 0.1 * torch.randn(parameter.shape)
+    x = np.random.default_rng(1).random((3, 12)).astype(np.float32)
+    chip = with_whole_biases(snn.quantize(network, input="spikes", calibration=x))
+    assert chip.one_by_one
+    assert np.count_nonzero(chip.population("layer2").bias_mant) > 5
+    signal = chip.encode(x)
+    recurrent = tmp_path / "trained.net"
+    run = to_netx(chip, recurrent, lossy=True)
+    assert run.one_by_one
+    ours = snn.emulate(chip, x)
+    assert 0.1 < ours.spikes["layer2"].mean() < 0.6
+    theirs = run_netx(recurrent, run, signal)
+    np.testing.assert_array_equal(theirs.membranes, ours.membranes["readout"])
+    again = snn.emulate(from_netx(recurrent, timing="samples"), signal)
+    np.testing.assert_array_equal(again.outputs, ours.outputs)
+    loud = [replace(p, bias_mant=np.full(p.size, 90)) if p.name == "layer2" else p for p in chip.populations]
+    losses = netx_losses(replace(chip, populations=tuple(loud)))
+    assert "population 'layer2': the bias of its neuron 0 alone makes it spike before a sample reaches it" in losses[-1]
+
+
 @pytest.mark.parametrize("axonal", [True, False])
 def test_delays(axonal, tmp_path, run_netx):
     draw = np.random.default_rng(4)
@@ -223,6 +250,7 @@ def refused_networks() -> dict[str, tuple[FixedNetwork, str]]:
     first, second = good.connections
     soft = replace(p1, kind="soft_reset_lif", du=4095)
     skip = Connection("input", "p2", even(draw, 5, 7))
+    loop = Connection("p2", "p2", even(draw, 5, 5))
     geometry = ConvShape((1, 3, 3))
 
     def changed(populations: Any = (p1, p2), connections: Any = (first, second), **options: Any) -> FixedNetwork:
@@ -231,6 +259,11 @@ def refused_networks() -> dict[str, tuple[FixedNetwork, str]]:
     return {
         "soft reset": (changed((soft, p2)), "reset by subtraction"),
         "skip connection": (changed(connections=(first, second, skip)), "chains of layers only"),
+        "parallel connections": (changed(connections=(first, second, replace(second, label="again"))), "or are parallel"),
+        "parallel loops": (
+            changed((replace(p1, t_start=0), replace(p2, t_start=0)), (first, second, loop, replace(loop, label="again"))),
+            "or are parallel",
+        ),
         "output inside": (changed(output="p1"), "is not the last layer"),
         "fine bias": (changed((replace(p1, bias_mant=3, bias_exp=1), p2)), "biases in 1/64 weight unit"),
         "zero weights": (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -17,18 +15,13 @@ from lava_snnlearn.checks import LimitError, UnknownNameError
 from lava_snnlearn.files import FileFormatError
 from lava_snnlearn.interchange import NetxRun, from_netx
 from lava_snnlearn.interchange.netx_weights import as_synapses, effective, kept_by_netx
-from lava_snnlearn.newer_python import require_lava
+from lava_snnlearn.lava_presence import require_lava
 
 
-def shipped(name: str) -> Path:
-    """A file of the tests in lava-dl's wheel."""
-    require_lava()
-    [found] = [file for file in metadata.files("lava-dl") or [] if str(file).endswith(f"netx/{name}")]
-    return Path(str(found.locate()))
-
-
-def truth(name: str) -> NDArray[Any]:
-    return np.load(shipped(f"gts/{name}.npy"))
+@pytest.fixture
+def truth(shipped: Any) -> Any:
+    """Name -> ground truth that lava-dl ships."""
+    return lambda name: np.load(shipped(f"gts/{name}.npy"))
 
 
 def in_rows(values: NDArray[Any]) -> NDArray[Any]:
@@ -36,7 +29,7 @@ def in_rows(values: NDArray[Any]) -> NDArray[Any]:
     return values.transpose(*range(values.ndim - 2, -1, -1), values.ndim - 1).reshape(-1, values.shape[-1]).T
 
 
-def test_tinynet():
+def test_tinynet(shipped, truth):
     """Input neurons and two convolutions, 92 output spikes; the ground truth begins one step earlier, with silence."""
     network = from_netx(shipped("tiny.net"), steps=15)
     bias = truth("tinynet/input_bias").transpose(2, 1, 0).reshape(1, -1).astype(int)
@@ -49,7 +42,7 @@ def test_tinynet():
         np.testing.assert_array_equal(ours, expected[..., 1:].reshape(-1, 15).T, err_msg=name)
 
 
-def test_pilotnet():
+def test_pilotnet(shipped, truth):
     """Input neurons, five convolutions, flatten, three dense layers: every spike of every layer, each l steps behind."""
     network = from_netx(shipped("gts/pilotnet_lif/network.net"))
     assert network.steps == 16
@@ -64,7 +57,7 @@ def test_pilotnet():
         np.testing.assert_array_equal(trace.spikes[f"layer{layer}"][:, 0], expected, err_msg=file)
 
 
-def test_ntidigits():
+def test_ntidigits(shipped, truth):
     """Axonal delays up to 62 steps, 3000 steps, 22572 output spikes; the last layer averages groups of 22 neurons."""
     network = from_netx(shipped("gts/ntidigits/ntidigits.net"))
     assert network.steps == 3000
@@ -82,12 +75,12 @@ def test_ntidigits():
     assert "membrane / 2816" in network.notes[-2]
 
 
-def test_mnist(run_netx):
+def test_mnist(shipped, run_netx):
     """No ground truth is shipped for it: netx itself on the simulator, where the readout is a current that never leaks."""
     network = from_netx(shipped("mnist.net"))
     x = np.random.default_rng(0).random((1, 784), np.float32) ** 4
     ours = snn.emulate(network, x)
-    theirs = run_netx(shipped("mnist.net"), NetxRun(None, 0, 0, first_output=3), network.encode(x))
+    theirs = run_netx(shipped("mnist.net"), NetxRun(None, 0, 0, first_output=3, one_by_one=True), network.encode(x))
     assert ours.membranes["layer3"].any()
     np.testing.assert_array_equal(theirs.membranes, ours.membranes["layer3"])
     assert [(p.name, p.kind, p.size, p.du, p.dv, p.vth, p.t_start) for p in network.populations[:3]] == [
@@ -222,19 +215,6 @@ def dense(**changes: Any) -> dict[str, Any]:
     return layer("dense", shape=np.array([2]), weight=np.array([[2, 4, -6], [8, 0, 2]], np.float32), neuron=neuron()) | changes
 
 
-def write(path: Path, *layers: dict[str, Any], **extra: Any) -> Path:
-    def store(group: Any, entries: dict[str, Any]) -> None:
-        for key, value in entries.items():
-            if isinstance(value, dict):
-                store(group.create_group(key), value)
-            else:
-                group[key] = value
-
-    with h5py.File(path, "w") as file:
-        store(file, {"layer": {str(i): entries for i, entries in enumerate(layers)}} | extra)
-    return path
-
-
 def conv(**changes: Any) -> dict[str, Any]:
     kernel = np.full((2, 1, 3, 3), 2, np.float32)
     return (
@@ -276,9 +256,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_refused(name, tmp_path):
+def test_what_is_refused(name, tmp_path, write_netx):
     layers, text = REFUSED[name]
-    path = write(tmp_path / "no.net", *layers)
+    path = write_netx(tmp_path / "no.net", *layers)
     with pytest.raises(FileFormatError, match=text) as caught:
         from_netx(path, steps=4)
     assert str(path) in str(caught.value)
@@ -298,22 +278,22 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("name", LIMITS)
-def test_values_out_of_range(name, tmp_path):
+def test_values_out_of_range(name, tmp_path, write_netx):
     entries, text = LIMITS[name]
     with pytest.raises(LimitError, match=text):
-        from_netx(write(tmp_path / "no.net", entries), steps=4)
+        from_netx(write_netx(tmp_path / "no.net", entries), steps=4)
 
 
-def test_hidden_layers_have_thresholds_of_17_bits(tmp_path):
-    path = write(tmp_path / "no.net", dense(neuron=neuron(vThMant=1 << 18)), dense(weight=np.ones((2, 2))))
+def test_hidden_layers_have_thresholds_of_17_bits(tmp_path, write_netx):
+    path = write_netx(tmp_path / "no.net", dense(neuron=neuron(vThMant=1 << 18)), dense(weight=np.ones((2, 2))))
     with pytest.raises(LimitError, match="vth is 262144"):
         from_netx(path, steps=4)
 
 
-def test_what_is_noted(tmp_path):
+def test_what_is_noted(tmp_path, write_netx):
     """What netx ignores or clips, one line each."""
     entries = dense(weight=np.array([[2, 4, -6], [8, 0, 300]]), delay=np.array([70, 0]), neuron=neuron(refDelay=3, wgtExp=2))
-    network = from_netx(write(tmp_path / "noted.net", entries), steps=4)
+    network = from_netx(write_netx(tmp_path / "noted.net", entries), steps=4)
     text = "\n".join(network.notes)
     for part in ("refDelay is 3", "wgtExp is 2", "1 weights are not kept", "delays up to 70 are held at 62", "running: all"):
         assert part in text
@@ -321,36 +301,46 @@ def test_what_is_noted(tmp_path):
     np.testing.assert_array_equal(network.connections[0].delay, [[62] * 3, [0] * 3])
 
 
-def test_a_last_layer_that_never_fires_answers_by_its_membrane(tmp_path):
+def test_a_last_layer_that_never_fires_answers_by_its_membrane(tmp_path, write_netx):
     """slayer's Affine: 2^18 - 1 as threshold, beyond the chip's 17 bits."""
     slow = dense(neuron=neuron(vThMant=(1 << 18) - 1))
-    network = from_netx(write(tmp_path / "slow.net", slow), steps=4)
+    network = from_netx(write_netx(tmp_path / "slow.net", slow), steps=4)
     assert network.populations[0].kind == "accumulator"
     assert network.populations[0].dv == 100
     filtered = dense(neuron=neuron(vThMant=(1 << 18) - 1, iDecay=100))
-    network = from_netx(write(tmp_path / "filtered.net", filtered), steps=4)
+    network = from_netx(write_netx(tmp_path / "filtered.net", filtered), steps=4)
     assert (network.populations[0].kind, network.populations[0].vth) == ("lif", (1 << 17) - 1)
     assert "Trace.membranes" in network.notes[0]
 
 
-def test_delays_by_input_and_by_synapse(tmp_path):
-    by_input = from_netx(write(tmp_path / "a.net", dense(delay=np.array([3, 1, 2]))), steps=4)
+def test_delays_by_input_and_by_synapse(tmp_path, write_netx):
+    by_input = from_netx(write_netx(tmp_path / "a.net", dense(delay=np.array([3, 1, 2]))), steps=4)
     np.testing.assert_array_equal(by_input.connections[0].delay, [[3, 1, 2]] * 2)
     matrix = np.array([[3, 1, 2], [0, 5, 0]])
-    by_synapse = from_netx(write(tmp_path / "b.net", dense(delay=matrix)), steps=4)
+    by_synapse = from_netx(write_netx(tmp_path / "b.net", dense(delay=matrix)), steps=4)
     np.testing.assert_array_equal(by_synapse.connections[0].delay, matrix)
 
 
-def test_arguments(tmp_path):
-    path = write(tmp_path / "net.net", dense())
+def test_arguments(tmp_path, write_netx):
+    path = write_netx(tmp_path / "net.net", dense())
     with pytest.raises(ValueError, match="does not say the steps of a sample; pass steps"):
         from_netx(path)
-    assert from_netx(write(tmp_path / "steps.net", dense(), simulation={"Ts": 2, "tSample": 64})).steps == 32
+    assert from_netx(write_netx(tmp_path / "steps.net", dense(), simulation={"Ts": 2, "tSample": 64})).steps == 32
     with pytest.raises(UnknownNameError, match=r"unknown timing 'sample'\. Did you mean 'samples'"):
         from_netx(path, 4, timing="sample")
     with pytest.raises(ValueError, match="steps is 0; it must be at least 1"):
         from_netx(path, 0)
-    with pytest.raises(ValueError, match="use timing='running'"):
-        from_netx(write(tmp_path / "delays.net", dense(delay=np.ones(2))), 4, timing="samples")
+    delayed = write_netx(tmp_path / "delays.net", dense(delay=np.ones(2)), dense(weight=np.eye(2, dtype=np.float32) * 2))
+    assert [[p.t_start for p in from_netx(delayed, 4, timing=t).populations] for t in ("samples", "running")] == [
+        [1, 2],
+        [0, 0],
+    ]
+    loud = write_netx(
+        tmp_path / "loud.net",
+        dense(),
+        dense(weight=np.eye(2, dtype=np.float32), delay=np.ones(2), bias=np.array([0.0, 4000.0]), neuron=neuron(vDecay=4096)),
+    )
+    with pytest.raises(ValueError, match="neuron 1 alone makes it spike before"):
+        from_netx(loud, 4, timing="samples")
     with pytest.raises(FileFormatError, match="does not exist"):
         from_netx(tmp_path / "none.net", 4)

@@ -2,55 +2,33 @@
 
 from __future__ import annotations
 
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 
 from lava_snnlearn.checks import LimitError
 from lava_snnlearn.files import FileFormatError
 from lava_snnlearn.interchange import from_netx, read_sigma_delta
-from lava_snnlearn.newer_python import require_lava
-
-
-def shipped(name: str) -> Path:
-    require_lava()
-    [found] = [file for file in metadata.files("lava-dl") or [] if str(file).endswith(f"pilotnet_sdnn/{name}")]
-    return Path(str(found.locate()))
-
-
-def write(path: Path, *layers: dict[str, Any]) -> Path:
-    def store(group: Any, entries: dict[str, Any]) -> None:
-        for key, value in entries.items():
-            if isinstance(value, dict):
-                store(group.create_group(key), value)
-            else:
-                group[key] = value
-
-    with h5py.File(path, "w") as file:
-        store(file, {"layer": {str(i): entries for i, entries in enumerate(layers)}})
-    return path
+from lava_snnlearn.lava_presence import require_lava
 
 
 def neuron(vth: int, **more: Any) -> dict[str, Any]:
     return {"type": "SDNN", "activation": "relu", "vThMant": vth} | more
 
 
-def test_pilotnet():
+def test_pilotnet(shipped):
     """Nine layers, five of them convolutions: every value of the output, from the first step on."""
-    network = read_sigma_delta(shipped("network.net"))
-    x = np.load(shipped("input.npy"))[..., 0].transpose(2, 1, 0).reshape(1, -1)
+    network = read_sigma_delta(shipped("pilotnet_sdnn/network.net"))
+    x = np.load(shipped("pilotnet_sdnn/input.npy"))[..., 0].transpose(2, 1, 0).reshape(1, -1)
     trace = network.run(x, 9)
-    np.testing.assert_array_equal(trace.sent["layer9"][:, 0].T, np.load(shipped("output.npy")))
+    np.testing.assert_array_equal(trace.sent["layer9"][:, 0].T, np.load(shipped("pilotnet_sdnn/output.npy")))
     assert not any(trace.wrapped.values())
 
 
-def test_a_part_without_input_and_output_neurons():
+def test_a_part_without_input_and_output_neurons(shipped):
     """The same network up to its first dense layers, from a square image."""
-    network = read_sigma_delta(shipped("square_network.net"))
+    network = read_sigma_delta(shipped("pilotnet_sdnn/square_network.net"))
     assert [layer.kind for layer in network.layers] == ["delta"] + ["sigma_delta"] * 4
     x = np.random.default_rng(0).integers(-60, 60, (4, 2, 3 * 33 * 33))
     whole = network.run(x)
@@ -59,10 +37,10 @@ def test_a_part_without_input_and_output_neurons():
     np.testing.assert_array_equal(sent, x << 6)
 
 
-def small(path: Path, seed: int) -> Path:
+def small(seed: int) -> tuple[dict[str, Any], ...]:
+    """Layers of a small network."""
     draw = np.random.default_rng(seed)
-    return write(
-        path,
+    return (
         {"type": np.array(["input"], "S10"), "shape": [2, 5, 4], "neuron": neuron(2)},
         {
             "type": np.array(["conv"], "S10"),
@@ -90,7 +68,7 @@ def small(path: Path, seed: int) -> Path:
 
 
 @pytest.mark.parametrize("spike_exp", [6, 2])
-def test_netx_on_the_simulator(spike_exp, tmp_path):
+def test_netx_on_the_simulator(spike_exp, tmp_path, write_netx):
     """Data that change at every step; odd weights, thresholds and biases in all layers."""
     require_lava()
     from lava.lib.dl.netx.hdf5 import Network
@@ -99,7 +77,7 @@ def test_netx_on_the_simulator(spike_exp, tmp_path):
     from lava_snnlearn.lava_backend import run_guarded
     from lava_snnlearn.processes.recorder.process import Recorder
 
-    path, steps = small(tmp_path / f"small{spike_exp}.net", spike_exp), 20
+    path, steps = write_netx(tmp_path / f"small{spike_exp}.net", *small(spike_exp)), 20
     x = np.cumsum(np.random.default_rng(1).integers(-4, 5, (steps, 1, 40)), axis=0)
     ours = read_sigma_delta(path, spike_exp=spike_exp).run(x)
     net = Network(net_config=str(path), spike_exp=spike_exp)
@@ -115,7 +93,7 @@ def test_netx_on_the_simulator(spike_exp, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["dense", "conv"])
-def test_sums_wrap_as_in_lava(kind, tmp_path):
+def test_sums_wrap_as_in_lava(kind, tmp_path, write_netx):
     """Payloads so large that 32 bits (of Conv 24) do not hold the sums: stock processes, and the count."""
     require_lava()
     from lava.proc.conv.process import Conv
@@ -137,7 +115,7 @@ def test_sums_wrap_as_in_lava(kind, tmp_path):
         first = {"type": np.array(["input"], "S10"), "shape": [1, 3, 3]}
         kernel = np.ascontiguousarray(weight[:, :, ::-1, ::-1].transpose(0, 3, 2, 1))
         synapse = InProcessModel(Conv(weight=kernel, input_shape=(3, 3, 1), num_message_bits=16))
-    path = write(tmp_path / "wide.net", first, layer)
+    path = write_netx(tmp_path / "wide.net", first, layer)
     trace = read_sigma_delta(path).run(x)
     shape = (4,) if kind == "dense" else (2, 2, 4)
     neurons = InProcessModel(SigmaDelta(shape=shape, vth=3, bias=0, spike_exp=6, state_exp=6))
@@ -155,7 +133,7 @@ REFUSED = {
     "unit activation": ({"neuron": neuron(3, activation="unit")}, "with activation 'unit'"),
     "delays": ({"delay": np.ones(2)}, "do not take"),
     "threshold": ({"neuron": neuron(-1)}, "neuron/vThMant is -1"),
-    "bias": ({"bias": np.ones(5)}, "bias has 5 values"),
+    "bias": ({"bias": np.ones(5)}, r"bias has shape \(5,\)"),
     "biased output": ({"bias": np.ones(2), "neuron": neuron(0, sigma_output=True)}, "does not take"),
     "weight": ({"weight": np.ones((3, 3))}, "shape that fits"),
     "type": ({"type": np.array(["pool"], "S10")}, "have input, dense, conv and flatten"),
@@ -163,15 +141,15 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_refused(name, tmp_path):
+def test_what_is_refused(name, tmp_path, write_netx):
     changes, text = REFUSED[name]
     layer = {"type": np.array(["dense"], "S10"), "shape": [2], "weight": np.full((2, 3), 2), "neuron": neuron(3)} | changes
     with pytest.raises(FileFormatError, match=text):
-        read_sigma_delta(write(tmp_path / "no.net", layer))
+        read_sigma_delta(write_netx(tmp_path / "no.net", layer))
 
 
-def test_arguments(tmp_path):
-    path = small(tmp_path / "small.net", 0)
+def test_arguments(tmp_path, write_netx):
+    path = write_netx(tmp_path / "small.net", *small(0))
     with pytest.raises(FileFormatError, match=r"interchange\.read_sigma_delta reads such networks"):
         from_netx(path, 5)
     network = read_sigma_delta(path)

@@ -16,8 +16,7 @@ from lava.proc.lif.process import LIF
 from lava_snnlearn.fixed_point.graph import Connection, FixedNetwork, Population
 from lava_snnlearn.fixed_point.host import HostInput
 from lava_snnlearn.lava_backend import LavaRunError, guarded, run_config, run_guarded
-from lava_snnlearn.lava_backend.graph_import import LavaImportError
-from lava_snnlearn.lava_backend.importing import from_lava
+from lava_snnlearn.lava_backend.importing import LavaImportError, from_lava
 from lava_snnlearn.processes import FusedNetwork, Recorder, SampleSource, SoftResetLIF
 
 pytestmark = pytest.mark.usefixtures("nothing_left")

@@ -1,5 +1,7 @@
 """FixedNetworks with all that Lava's stock LIF, Dense and their kin compute: emulator against the stock models."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from lava.proc.lif.process import LIF, LIFReset
@@ -112,6 +114,67 @@ def test_a_lockstep_of_filtered_currents_is_one_long_run():
     assert not network.one_by_one
     x = draw.integers(0, 2, (12, 4, 4))
     assert same(snn.emulate(network, x), run_in_process(network, x)) == 12 * 4 * 10
+
+
+def late(seed, loop):
+    """Stock LIFs with biases that start one after the other, over mixed delays (which arrive in time, and later)."""
+    draw = np.random.default_rng(seed)
+    sizes = {"input": 5, "a": 7, "b": 6, "c": 4}
+    nodes = tuple(
+        Population(n, sizes[n], "lif", vth=60, du=du, dv=80, bias_mant=draw.integers(-9, 12, sizes[n]), bias_exp=6, t_start=i)
+        for i, (n, du) in enumerate((("a", 4095), ("b", 900), ("c", 4095)), 1)
+    )
+    pairs = [("input", "a"), ("a", "b"), ("b", "c"), ("a", "c"), *([("b", "b"), ("c", "a")] if loop else [])]
+    edges = []
+    for source, target in pairs:
+        shape = sizes[target], sizes[source]
+        least = int((source, target) == ("a", "c"))
+        edges.append(Connection(source, target, 2 * draw.integers(-20, 30, shape), delay=draw.integers(least, 4, shape)))
+    last = Population("sum", 2, "accumulator", t_start=4)
+    edges.append(Connection("c", "sum", 2 * draw.integers(-9, 9, (2, 4))))
+    network = FixedNetwork((*nodes, last), tuple(edges), HostInput("spikes", 5), 14, "sum")
+    return network, draw.integers(0, 2, (14, 3, 5))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_stock_neurons_that_start_late(seed):
+    """Before its first active step a stock LIF charges by its bias already; that is undone."""
+    network, x = late(seed, loop=False)
+    assert network.one_by_one
+    trace = snn.emulate(network, x)
+    assert 0.05 < trace.spikes["c"].mean() < 0.8
+    assert same(trace, run_in_process(network, x)) == 14 * 3 * 19
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_late_stock_neurons_in_circles_on_lava(seed):
+    network, x = late(seed, loop=True)
+    assert same(snn.emulate(network, x), run_lava(network, x)) == 14 * 3 * 19
+
+
+def test_large_biases_wait():
+    """Neurons whose bias alone would make them spike in every step."""
+    network, x = late(0, loop=True)
+    loud = replace(network.population("b"), bias_mant=[0, 0, 0, 200, 0, 0])
+    network = replace_population(network, loud)
+    trace = snn.emulate(network, x)
+    assert trace.spikes["b"][:, :, 3].mean() > 0.9
+    same(trace, run_lava(network, x))
+
+
+def test_late_stock_neurons_that_would_not_be_silent():
+    network, _ = late(0, loop=True)
+    forgetful = replace(network.population("b"), dv=4096, bias_mant=[0, 0, 0, 60, 0, 0])
+    assert replace_population(network, forgetful).one_by_one
+    with pytest.raises(ValueError, match=r"'b' is a stock LIF.*neuron 3 alone makes it spike before its first active step"):
+        replace_population(network, replace(forgetful, bias_mant=[0, 0, 0, 61, 0, 0]))
+    with pytest.raises(ValueError, match=r"a_to_b: population 'a' is a stock LIF.*first does so in step 2; so 'b' must"):
+        replace_population(network, replace(network.population("b"), t_start=3))
+
+
+def replace_population(network, population):
+    nodes = tuple(population if population.name == p.name else p for p in network.populations)
+    return replace(network, populations=nodes)
 
 
 @pytest.mark.parametrize("change", [{"u_init": 5}, {"v_init": 5}, {"reset_interval": 4}, {"v_init": [0, 1, 2]}])

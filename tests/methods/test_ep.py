@@ -245,7 +245,7 @@ def scalar_phases(weights, mantissas, exponents, shift, x, y, beta, steps, nudge
 
 @pytest.mark.parametrize("nudge", ["centred", "one_sided"])
 def test_integer_gradient_neuron_by_neuron(nudge):
-    from lava_snnlearn.fixed_point.energy import energy_integers
+    from lava_snnlearn.fixed_point.energy_networks import energy_integers
 
     torch.manual_seed(3)
     network = energy_net([5, 4, 3], steps=6).double()

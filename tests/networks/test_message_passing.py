@@ -21,13 +21,7 @@ from lava_snnlearn.networks.propagation import Propagation, Tables
 BACKENDS = ("fused", "torch")
 N, R = 9, 3
 
-
-@pytest.fixture(autouse=True)
-def threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def graph_of(nodes=N, relations=R, edges=40, seed=0):

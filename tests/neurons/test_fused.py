@@ -25,13 +25,7 @@ RESETS = ["subtract", "zero"]
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
 T, B, N = 9, 3, 900  # more neurons than one block of the kernels holds
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(params=["numba", "reference"])

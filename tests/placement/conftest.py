@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,26 +12,7 @@ from lava_snnlearn.fixed_point.convolution import ConvShape
 from lava_snnlearn.fixed_point.graph import Connection, FixedNetwork, HostInput, Population
 
 
-def laid_out(connection):
-    """[n_target, n_source], channel by channel, place by place and tap by tap."""
-    kernel, shape = np.asarray(connection.weight), connection.geometry
-    if shape is None:
-        return kernel
-    channels, height, width = shape.input_shape
-    out, depth, *taps = kernel.shape
-    reach = [d * (k - 1) + 1 for d, k in zip(shape.dilation, taps, strict=True)]
-    sizes = zip((height, width), shape.padding, reach, shape.stride, strict=True)
-    rows, columns = ((size + 2 * pad - long) // step + 1 for size, pad, long, step in sizes)
-    result = np.zeros((out, rows, columns, channels, height, width), int)
-    for o, r, c, i, a, b in np.ndindex(out, rows, columns, *kernel.shape[1:]):
-        y = r * shape.stride[0] + a * shape.dilation[0] - shape.padding[0]
-        x = c * shape.stride[1] + b * shape.dilation[1] - shape.padding[1]
-        if 0 <= y < height and 0 <= x < width:
-            result[o, r, c, o // (out // shape.groups) * depth + i, y, x] = kernel[o, i, a, b]
-    return result.reshape(out * rows * columns, -1)
-
-
-def brute_loads(network, core, cores, shared_kernels):
+def brute_loads(laid_out, network, core, cores, shared_kernels):
     """Loads of every core, one synapse at a time."""
     loads = {name: [0] * cores for name in ("neurons", "synaptic_bits", "input_axons", "output_axons", "delay_entries")}
     destinations = {"input": [set() for _ in range(network.host.size)]}
@@ -39,7 +21,8 @@ def brute_loads(network, core, cores, shared_kernels):
     kernels = [set() for _ in range(cores)]
     longest = {(p.name, i): 8 for p in network.populations for i in range(p.size)}
     for connection in network.connections:
-        matrix, bits = laid_out(connection), 14 if np.any(connection.delay) else 8
+        kernel, bits = np.asarray(connection.weight), 14 if np.any(connection.delay) else 8
+        matrix = kernel if connection.geometry is None else laid_out(kernel, connection.geometry)
         delay = np.broadcast_to(connection.delay, matrix.shape)
         channel = len(matrix) // len(connection.weight)
         for i, j in zip(*np.nonzero(matrix), strict=True):
@@ -104,6 +87,34 @@ def images(seed, image, layers, *, share=1.0, classes=0):
     return FixedNetwork(tuple(populations), tuple(connections), host, 6, populations[-1].name)
 
 
+def parallel(seed):
+    """Several connections between the same two populations, told apart by labels: matrices, loops, convolutions."""
+    draw = np.random.default_rng(seed)
+    near, far = ConvShape((2, 5, 5), padding=1), ConvShape((2, 5, 5))
+
+    def sparse(*shape):
+        return 2 * draw.integers(1, 9, shape) * (draw.random(shape) < 0.3)
+
+    populations = (
+        Population("a", 50, vth=9, t_start=1, shape=(2, 5, 5)),
+        Population("b", 12, vth=9, t_start=2),
+        Population("c", 75, vth=9, t_start=2, shape=(3, 5, 5)),
+    )
+    edges = (
+        Connection("input", "a", sparse(50, 30), label="excitatory", sign_mode="excitatory"),
+        Connection("input", "a", -sparse(50, 30), label="inhibitory", sign_mode="inhibitory", delay=9),
+        Connection("a", "a", sparse(50, 50)),
+        Connection("a", "a", -sparse(50, 50), label="late", delay=3),
+        Connection("a", "b", np.full((12, 50), 2), label="whole"),
+        Connection("a", "b", np.full((12, 50), -2), label="again"),
+        Connection("a", "c", sparse(3, 2, 3, 3), geometry=near, label="x"),
+        Connection("a", "c", -sparse(3, 2, 3, 3), geometry=near, label="y"),
+        Connection("a", "c", sparse(3, 2, 1, 1), geometry=far, label="z"),
+        Connection("b", "c", sparse(75, 12)),
+    )
+    return FixedNetwork(populations, edges, HostInput("spikes", 30), 6, "c")
+
+
 @pytest.fixture(scope="session")
-def make():
-    return SimpleNamespace(dense=dense, images=images, laid_out=laid_out, brute_loads=brute_loads)
+def make(laid_out):
+    return SimpleNamespace(dense=dense, images=images, parallel=parallel, brute_loads=partial(brute_loads, laid_out))

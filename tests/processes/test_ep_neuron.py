@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lava_snnlearn as snn
-from lava_snnlearn.fixed_point.energy import energy_integers
+from lava_snnlearn.fixed_point.energy_networks import energy_integers
 from lava_snnlearn.lava_backend import InProcessModel
 from lava_snnlearn.lava_backend.ep import run_both_phases
 from lava_snnlearn.methods.relaxation import relax

@@ -21,6 +21,7 @@ import pytest
 import torch
 
 from lava_snnlearn.checkpoints import read_weights, save_weights
+from lava_snnlearn.commands.samples import samples_for
 from lava_snnlearn.deployment.scripts import compare
 from lava_snnlearn.deployment.scripts.compare import arrays
 from lava_snnlearn.files import FileFormatError
@@ -30,7 +31,6 @@ from lava_snnlearn.interchange import from_netx, from_nir
 from lava_snnlearn.networks import mlp
 from lava_snnlearn.on_chip.local import LocalState
 from lava_snnlearn.on_chip.spide import OnChipState
-from lava_snnlearn.samples import samples_for
 
 WORKERS = Path(__file__).parent / "workers"
 KINDS = ["network", "reasoner", "weights", "local", "spide", "checkpoint"]
@@ -153,7 +153,7 @@ def test_an_archive_that_would_fill_the_memory(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("reader", [read_samples, arrays])
-def test_damaged_arrays(tmp_path: Path, reader: Callable[[Path], object]) -> None:
+def test_damaged_arrays(tmp_path: Path, damaged: Any, reader: Callable[[Path], object]) -> None:
     path = tmp_path / "file"
     with path.open("wb") as opened:
         if reader is arrays:
@@ -163,11 +163,7 @@ def test_damaged_arrays(tmp_path: Path, reader: Callable[[Path], object]) -> Non
     reader(path)
     whole, refused, fine = path.read_bytes(), 0, 0
     for seed in range(400):
-        rng = np.random.default_rng(seed)
-        data = bytearray(whole)
-        for at in rng.integers(len(data), size=int(rng.choice([1, 2, 8, 40]))):
-            data[at] ^= 1 << int(rng.integers(8))
-        path.write_bytes(data[: int(rng.integers(len(data)))] if seed % 4 == 0 else data)
+        path.write_bytes(damaged(whole, seed))
         try:
             reader(path)
         except ValueError as error:

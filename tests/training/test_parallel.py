@@ -142,7 +142,7 @@ def test_a_group_of_the_scripts_own_is_used_and_kept(done: Parallel, one: Any) -
 
 def test_nothing_is_left_running_after_training(done: Parallel) -> None:
     """Lava forks this process, which is safe only without threads at work."""
-    assert [answer["threads"] for answer in done.answers] == [0, 0]
+    assert max(answer["threads"] for answer in done.answers) <= 0
 
 
 def test_a_killed_process_ends_the_run(killed: tuple[Path, Any, dict[str, Any]]) -> None:

@@ -19,13 +19,7 @@ STEPS, SAMPLES, COMPARED, CALIBRATION = 6, 8, 64, 256
 FEEDBACK_DELAY = {"feedback": 8}
 """A chip can only have feedback that takes as many steps as there are layers."""
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def network_of(kind: str, steps: int = STEPS) -> Network:

@@ -12,8 +12,6 @@ import argparse
 import hashlib
 import json
 import sys
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +35,10 @@ def main() -> int:
     try:
         check_sums()
         facts = json.loads((FOLDER / "bundle.json").read_text())
+        if not options.results.exists():
+            raise ValueError(
+                f"there is no {options.results}; run.py writes it: python run.py --sim, or python run.py on a chip"
+            )
         expected, results = arrays(FOLDER / "expected.npz"), arrays(options.results)
         wanted, found = {}, {}
         for key, values in expected.items():
@@ -46,7 +48,7 @@ def main() -> int:
                 raise ValueError(
                     f"{key} has shape {found[key].shape}, expected {wanted[key].shape}: not results of this folder"
                 )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, KeyError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     compared = sum(values.size for values in wanted.values())

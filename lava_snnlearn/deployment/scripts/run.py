@@ -6,7 +6,8 @@
 Then `python compare.py`. Exit status: 0 the run is over, 2 an error (also: nothing moved for --time-limit seconds).
 
 Time: sample after sample, `interval` steps each. In the first `origin` steps of a sample its input is still on its way to the
-chip. Populations start `t_start` steps later, each in the step in which it hears the first step of the input.
+chip. Populations start `t_start` steps later, each in the step in which it hears the first step of the input. Where samples
+run one by one, each is a run of its own, on fresh processes.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ TAIL = 4
 MESSAGE_BITS = 24
 """Of the adapters, where values are sent that are not spikes."""
 THRESHOLD_MAX = (1 << 17) - 1
+WAITING = 1 - (1 << 23)
+"""Membrane of neurons that start late: their bias, which acts at once, cannot make them spike until then."""
 
 
 def main() -> int:
@@ -135,13 +138,17 @@ def write_results(sim: bool, latency: int) -> None:
     with np.load(FOLDER / "inputs.npz", allow_pickle=False) as file:
         signal_rows = file["input"]
     network = read_network(FOLDER / "network.h5")
-    graph = Graph(network, facts, signal_rows, sim, latency)
-    print(f"built: {len(network['populations'])} populations, {graph.interval} steps a sample", flush=True)
-    spikes, membranes = graph.run(samples=signal_rows.shape[1])
-    layout = np.array([graph.interval, graph.origin, signal_rows.shape[1]])
-    arrays = {f"spikes/{name}": rows for name, rows in spikes.items()} | {
-        f"membrane/{name}": v for name, v in membranes.items()
-    }
+    samples = signal_rows.shape[1]
+    size = 1 if facts["one_by_one"] else samples
+    runs: dict[str, list[Any]] = {}
+    for first in range(0, samples, size):
+        graph = Graph(network, facts, signal_rows[:, first : first + size], sim, latency)
+        if not first:
+            print(f"built: {len(network['populations'])} populations, {graph.interval} steps a sample", flush=True)
+        for key, values in graph.run(first, size).items():
+            runs.setdefault(key, []).append(values)
+    arrays = {key: np.concatenate(parts) for key, parts in runs.items()}
+    layout = np.array([graph.interval + (TAIL if facts["one_by_one"] else 0), graph.origin, samples])
     temporary = FOLDER / ".results.npz"
     try:
         with temporary.open("wb") as opened:
@@ -171,13 +178,14 @@ class Graph:
     """The processes of the network, its sources and its sinks."""
 
     def __init__(self, network: dict[str, Any], facts: dict[str, Any], signal_rows: Any, sim: bool, latency: int) -> None:
-        self.facts, self.sim, self.steps = facts, sim, int(network["steps"])
+        self.facts, self.sim, self.steps, self.one_by_one = facts, sim, int(network["steps"]), facts["one_by_one"]
         self.config = self.run_config()
         targets = network["host"]["targets"]
         # A current enters through a synapse of its own, which takes one step.
         self.origin = latency + (1 if targets else 0)
         self.interval = facts["period"] + self.origin
         self.populations = {population["name"]: population for population in network["populations"]}
+        self.late: dict[str, dict[str, Any]] = {}
         self.neurons = {name: self.neuron(population) for name, population in self.populations.items()}
         self.latency = latency
         self.first: Any = None
@@ -195,12 +203,7 @@ class Graph:
             "bias_exp": int(population["bias_exp"]),
         }
         if kind == "lif" or (kind == "accumulator" and self.facts["stock"]):
-            from lava.proc.lif.process import LIFReset
-
-            # Lava counts steps from 1. The threshold of an accumulator is out of reach: deploy has checked it.
-            vth = int(population["vth"]) if kind == "lif" else THRESHOLD_MAX
-            du, dv = int(population.get("du", 4095)), int(population["dv"])
-            return LIFReset(shape=shape, du=du, dv=dv, vth=vth, reset_interval=self.interval, reset_offset=start + 1, **bias)
+            return self.stock_neuron(population, start, shape=shape, **bias)
         times: dict[str, Any] = {"t_start": start, "t_stop": start + self.steps, "reset_interval": self.interval}
         if kind == "graded":
             from lava_snnlearn.processes.ep_neuron.process import EPNeuron
@@ -219,6 +222,37 @@ class Graph:
             **times,
         )
 
+    def stock_neuron(self, population: dict[str, Any], start: int, **options: Any) -> Any:
+        """Lava's LIF, which never pauses, and is reset when a sample starts.
+
+        If samples run one by one, it begins with a state of its own instead, and may have resets of its own. As long as
+        the input is on its way to the chip, it has neither state nor bias, so that it is silent.
+        """
+        from lava.proc.lif.process import LIF, LIFReset
+
+        spiking = population["kind"] == "lif"
+        # The threshold of an accumulator is out of reach: deploy has checked it.
+        options |= {"du": int(population["du"]), "dv": int(population["dv"])}
+        options["vth"] = int(population["vth"]) if spiking else THRESHOLD_MAX
+        # Lava counts steps from 1.
+        once = {"reset_interval": self.interval + (TAIL if self.one_by_one else 0), "reset_offset": start + 1}
+        if not (self.one_by_one and spiking):
+            return LIFReset(**options, **once)
+        begin = {
+            "bias_mant": options["bias_mant"],
+            "u": np.asarray(population["u_init"]),
+            "v": np.asarray(WAITING if population["t_start"] else population["v_init"]),
+        }
+        begin = {key: np.broadcast_to(value, options["shape"]).astype(np.int32) for key, value in begin.items()}
+        if self.origin:
+            self.late[population["name"]] = {key: value for key, value in begin.items() if value.any()}
+            begin = {"bias_mant": np.zeros(options["shape"], np.int32)}
+        options |= begin
+        if population["reset_interval"]:
+            own = int(population["reset_interval"]), int(population["reset_offset"]) + self.origin
+            return LIFReset(**options, reset_interval=own[0], reset_offset=own[1])
+        return LIFReset(**options, **once) if population["t_start"] else LIF(**options)
+
     def connect(self, network: dict[str, Any], signal_rows: Any, matrices: dict[str, Any]) -> None:
         """Sources and synapses."""
         if not network["host"]["targets"]:
@@ -233,7 +267,7 @@ class Graph:
             before += size
         for connection in network["connections"]:
             source, target = connection["source"], connection["target"]
-            synapse = synapses(connection, self.facts["message_bits"][f"{source}_to_{target}"], matrices)
+            synapse = synapses(connection, self.facts["message_bits"][name_of(connection)], matrices)
             (fed if source == "input" else self.neurons[source].s_out).connect(synapse.s_in)
             synapse.a_out.connect(self.neurons[target].a_in)
 
@@ -290,8 +324,8 @@ class Graph:
             }
         )
 
-    def run(self, samples: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Spikes [steps, n] of all steps, and final membranes [B, n] of accumulators."""
+    def run(self, before: int, samples: int) -> dict[str, Any]:
+        """Spikes [steps, n] of all steps, and final membranes [B, n] of accumulators; ``before``: samples of earlier runs."""
         from lava.magma.core.run_conditions import RunSteps
 
         config = self.config
@@ -300,23 +334,34 @@ class Graph:
         membranes: dict[str, list[Any]] = {name: [] for name in self.read}
         for sample in range(samples):
             now = 0
-            for stop in sorted({*ends.values(), self.interval}):
+            for stop in sorted({*ends.values(), self.interval, *([self.origin] if any(self.late.values()) else [])}):
                 if stop > now:
                     self.first.run(condition=RunSteps(num_steps=stop - now), run_cfg=config)
                 now = stop
+                if stop == self.origin:
+                    self.begin()
                 for name in (name for name, end in ends.items() if end == stop):
                     membranes[name].append(np.asarray(self.neurons[name].v.get()).reshape(-1))
             for name, ring in self.sinks.items():
                 spikes[name].append(np.asarray(ring.data.get()).T)
-            print(f"sample {sample + 1} of {samples}", flush=True)
+            print(f"sample {before + sample + 1} of {self.facts['samples']}", flush=True)
         self.first.run(condition=RunSteps(num_steps=TAIL), run_cfg=config)
         for name, ring in self.sinks.items():
             spikes[name].append(np.asarray(ring.data.get()).T[:TAIL])
         self.first.stop()
-        return (
-            {name: np.concatenate(rows).astype(np.int32) for name, rows in spikes.items()},
-            {name: np.array(rows).astype(np.int32) for name, rows in membranes.items()},
-        )
+        found = {f"spikes/{name}": np.concatenate(rows).astype(np.int32) for name, rows in spikes.items()}
+        return found | {f"membrane/{name}": np.array(rows).astype(np.int32) for name, rows in membranes.items()}
+
+    def begin(self) -> None:
+        """Give all neurons what was held back until the input is there."""
+        for name, values in self.late.items():
+            for key, value in values.items():
+                getattr(self.neurons[name], key).set(value)
+
+
+def name_of(connection: dict[str, Any]) -> str:
+    """source_to_target, or source_to_target_label."""
+    return "_".join(filter(None, (f"{connection['source']}_to_{connection['target']}", connection["label"])))
 
 
 def identity(size: int) -> Any:
@@ -336,7 +381,7 @@ def synapses(connection: dict[str, Any], message_bits: int, matrices: dict[str, 
     from lava.utils.weightutils import SignMode
     from scipy.sparse import csr_matrix
 
-    name, delays = f"{connection['source']}_to_{connection['target']}", np.asarray(connection["delay"], dtype=np.int64)
+    name, delays = name_of(connection), np.asarray(connection["delay"], dtype=np.int64)
     options: dict[str, Any] = {
         "weight_exp": int(connection["exponent"]),
         "num_weight_bits": 8,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lava_snnlearn.checks import at_least
 from lava_snnlearn.fixed_point.engine.program import Program
-from lava_snnlearn.fixed_point.engine.run import Block, Records, Signal
+from lava_snnlearn.fixed_point.engine.run import Block, Records, Signal, empty_records
 from lava_snnlearn.fixed_point.graph import FixedNetwork
 from lava_snnlearn.fixed_point.trace import Trace
 from lava_snnlearn.neurons.threads import in_threads
@@ -51,10 +51,10 @@ def run_batch(program: Program, signal: NDArray[Any], record: str, threads: int 
         threads: at most so many; None: as many as torch takes.
     """
     network, samples = program.network, signal.shape[1]
-    shape = network.steps, samples
     nodes = network.populations
-    spikes = {p.name: np.zeros((*shape, p.size), p.sent_dtype) for p in nodes if p.spiking and record != "outputs"}
-    membranes = {p.name: np.zeros((*shape, p.size), np.int32) for p in nodes if record == "all"}
+    spikes, membranes = empty_records(
+        nodes if record != "outputs" else (), nodes if record == "all" else (), network.steps, samples
+    )
     outputs = np.zeros((samples, network.population(network.output).size), np.int64)
     workers = _workers(network, samples, torch.get_num_threads() if threads is None else at_least(1, "threads", threads))
     batch, window = block_size(program, -(-samples // workers))

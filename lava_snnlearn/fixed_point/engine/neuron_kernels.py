@@ -47,28 +47,21 @@ def soft_reset(
     kind = v.dtype.type
     threshold, fall, top, low = kind(theta), kind(drop), kind(_TOP), kind(-_TOP)
     clipped = 0
+    unread = np.empty(v.shape[1], sent.dtype)
     for b in range(len(v)):
         membrane = v[b]
         for i in range(begin, end):
             current = total[i, b]
+            spikes = sent[at + i, b] if sent.size else unread
             wide = 0
-            if sent.size:
-                spikes = sent[at + i, b]
-                for k in range(len(membrane)):
-                    charged = kind(kind(_leaked(v, membrane[k], rest) + kind(kind(current[k]) << 6)) + bias[k])
-                    fired = charged >= threshold
-                    after = kind(charged - fall) if fired else charged
-                    held = min(max(after, low), top)
-                    wide += held != after
-                    membrane[k] = held
-                    spikes[k] = fired
-            else:
-                for k in range(len(membrane)):
-                    charged = kind(kind(_leaked(v, membrane[k], rest) + kind(kind(current[k]) << 6)) + bias[k])
-                    after = kind(charged - fall) if charged >= threshold else charged
-                    held = min(max(after, low), top)
-                    wide += held != after
-                    membrane[k] = held
+            for k in range(len(membrane)):
+                charged = kind(kind(_leaked(v, membrane[k], rest) + kind(kind(current[k]) << 6)) + bias[k])
+                fired = charged >= threshold
+                after = kind(charged - fall) if fired else charged
+                held = min(max(after, low), top)
+                wide += held != after
+                membrane[k] = held
+                spikes[k] = fired
             clipped += wide
             if membranes.size:
                 membranes[kept + i, column + b] = membrane

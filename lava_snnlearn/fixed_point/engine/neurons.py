@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -43,16 +44,18 @@ class Neurons:
         population: the neurons.
         batch: B.
         largest: largest magnitude of a synaptic sum; it decides the registers' dtype.
+        kernels: the compiled functions; others may stand for those of :mod:`~.neuron_kernels`, by the same names.
     """
 
-    def __init__(self, population: Population, batch: int, largest: int) -> None:
+    def __init__(self, population: Population, batch: int, largest: int, kernels: ModuleType = neuron_kernels) -> None:
         self.population = population
+        self._kernels = kernels
         bias = bias_current(np.asarray(population.bias_mant), population.bias_exp)
         # Leaked membrane, shifted sum, bias, and what a spike takes: the largest value on the way.
         reach = 2 * (MEMBRANE_MAX + 1) + (largest << MEMBRANE_SHIFT) + int(np.abs(bias).max())
         # A filtered current that larger sums drive out of its 24 bits stays outside.
         wild = population.kind == "lif" and population.du != UNFILTERED and largest > FILTERED_INPUT_MAX
-        wide = reach > _INT32_MAX or wild or population.kind in ("graded", "relay")
+        wide = reach > _INT32_MAX or wild or population.sends_payloads
         dtype: type[np.integer[Any]] = np.int64 if wide else np.int32
         shape = batch, population.size
         self.bias = bias.astype(dtype)
@@ -76,13 +79,13 @@ class Neurons:
         if p.kind == "lif":
             decays = DECAY_ONE - 1 - p.du, DECAY_ONE - p.dv
             resets = first + 1, p.reset_interval, p.reset_offset
-            return int(neuron_kernels.stock_lif(total, begin, end, self.u, self.v, self.bias, *decays, theta, *resets, *places))
+            return int(self._kernels.stock_lif(total, begin, end, self.u, self.v, self.bias, *decays, theta, *resets, *places))
         if p.kind == "graded":
-            neuron_kernels.graded(total, begin, end, self.v, self.bias, p.shift, p.top, *places)
+            self._kernels.graded(total, begin, end, self.v, self.bias, p.shift, p.top, *places)
             return 0
         assert p.delta is not None
         drop = p.delta << MEMBRANE_SHIFT if p.spiking else 0
-        return int(neuron_kernels.soft_reset(total, begin, end, self.v, self.bias, DECAY_ONE - p.dv, theta, drop, *places))
+        return int(self._kernels.soft_reset(total, begin, end, self.v, self.bias, DECAY_ONE - p.dv, theta, drop, *places))
 
     def _relay(
         self, rows: NDArray[np.int32], sent: NDArray[Any], at: int, kept: NDArray[np.int32], row: int, column: int, begin: int

@@ -21,8 +21,9 @@ from torch import Tensor
 from lava_snnlearn.fixed_point.arithmetic import DECAY_ONE, MEMBRANE_MAX, MEMBRANE_SHIFT, bias_current
 from lava_snnlearn.fixed_point.convolution import ConvShape
 from lava_snnlearn.fixed_point.engine.products import exact_dtype
-from lava_snnlearn.fixed_point.engine.program import components
+from lava_snnlearn.fixed_point.engine.run import empty_records
 from lava_snnlearn.fixed_point.graph import INPUT, Connection, FixedNetwork, Population
+from lava_snnlearn.fixed_point.order import components
 from lava_snnlearn.fixed_point.trace import Trace
 
 SUMS = 1 << 27
@@ -55,9 +56,9 @@ def run_on_torch(network: FixedNetwork, signal: NDArray[Any], record: str, name:
     """
     device = card(name)
     samples, nodes = signal.shape[1], network.populations
-    shape = network.steps, samples
-    spikes = {p.name: np.zeros((*shape, p.size), p.sent_dtype) for p in nodes if p.spiking and record != "outputs"}
-    membranes = {p.name: np.zeros((*shape, p.size), np.int32) for p in nodes if record == "all"}
+    spikes, membranes = empty_records(
+        nodes if record != "outputs" else (), nodes if record == "all" else (), network.steps, samples
+    )
     outputs = np.zeros((samples, network.population(network.output).size), np.int64)
     saturated = dict.fromkeys((p.name for p in nodes), 0)
     held = network.steps * (network.host.size + 2 * sum(p.size for p in nodes))

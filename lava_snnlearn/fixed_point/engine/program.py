@@ -11,6 +11,7 @@ from lava_snnlearn.fixed_point.engine.costs import density, events_are_cheaper
 from lava_snnlearn.fixed_point.engine.products import Product
 from lava_snnlearn.fixed_point.engine.synapses import Events, Sent, events
 from lava_snnlearn.fixed_point.graph import INPUT, Connection, FixedNetwork, Population
+from lava_snnlearn.fixed_point.order import components
 from lava_snnlearn.fixed_point.sums import largest_sum
 
 PATHS = ("auto", "events", "product")
@@ -111,39 +112,3 @@ def _stage(network: FixedNetwork, names: list[str], wires: dict[str, list[Wire]]
         {name: tuple(wire for wire in wires[name] if wire.connection.source not in names) for name in names},
         {name: tuple(wire for wire in wires[name] if wire.connection.source in names) for name in names},
     )
-
-
-def components(network: FixedNetwork) -> list[list[str]]:
-    """Names of the populations in groups that hear each other in a circle (strongly connected), sources first.
-
-    Tarjan's algorithm, with a stack of its own, so that long chains do not meet Python's limit of recursion.
-    """
-    sources = {p.name: [c.source for c in network.incoming(p.name) if c.source != INPUT] for p in network.populations}
-    number: dict[str, int] = {}
-    lowest: dict[str, int] = {}
-    waiting: list[str] = []
-    found: list[list[str]] = []
-    for root in sources:
-        if root in number:
-            continue
-        path = [(root, iter(sources[root]))]
-        number[root] = lowest[root] = len(number)
-        waiting.append(root)
-        while path:
-            name, rest = path[-1]
-            fresh = next((source for source in rest if source not in number or source in waiting), None)
-            if fresh is None:
-                path.pop()
-                if path:
-                    lowest[path[-1][0]] = min(lowest[path[-1][0]], lowest[name])
-                if lowest[name] == number[name]:
-                    at = waiting.index(name)
-                    found.append(waiting[at:])
-                    del waiting[at:]
-            elif fresh in number:
-                lowest[name] = min(lowest[name], number[fresh])
-            else:
-                number[fresh] = lowest[fresh] = len(number)
-                waiting.append(fresh)
-                path.append((fresh, iter(sources[fresh])))
-    return found

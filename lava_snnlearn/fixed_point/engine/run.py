@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +55,15 @@ class Records:
     def start(self, population: Population) -> int:
         """The chip step of row 0."""
         return population.t_start if self.origin is None else self.origin
+
+
+def empty_records(
+    sent_by: Iterable[Population], membranes_of: Iterable[Population], steps: int, samples: int
+) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.int32]]]:
+    """Zeros [T, samples, n] for what some populations send (accumulators send nothing), and for membranes of some."""
+    shape = steps, samples
+    spikes = {p.name: np.zeros((*shape, p.size), p.sent_dtype) for p in sent_by if p.spiking}
+    return spikes, {p.name: np.zeros((*shape, p.size), np.int32) for p in membranes_of}
 
 
 class Block:

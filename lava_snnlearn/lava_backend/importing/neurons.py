@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lava_snnlearn.checks import LimitError
 from lava_snnlearn.fixed_point import limits
 from lava_snnlearn.fixed_point.arithmetic import bias_current, shifted
-from lava_snnlearn.lava_backend.wiring import LavaImportError, described, feeds
+from lava_snnlearn.lava_backend.importing.wiring import LavaImportError, described, feeds
 from lava_snnlearn.processes.ep_neuron.process import EPNeuron
 from lava_snnlearn.processes.sample_source.process import SampleSource
 from lava_snnlearn.processes.soft_reset_lif.process import SoftResetLIF
@@ -126,21 +126,22 @@ def _bias(process: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.int64], int]
         np.broadcast_to(integers(process, name, getattr(process, name).init), shape).reshape(-1)
         for name in ("bias_mant", "bias_exp")
     )
-    low, high = limits.BIAS_MANTISSA_MIN, limits.BIAS_MANTISSA_MAX
-    if mantissa.min() < low or mantissa.max() > high:
+    if not (np.iinfo(np.int16).min <= mantissa.min() and mantissa.max() <= np.iinfo(np.int16).max):
         raise LimitError(
-            f"{described(process)}: bias_mant reaches from {mantissa.min()} to {mantissa.max()}, limits {low}..{high}"
+            f"{described(process)}: bias_mant reaches from {mantissa.min()} to {mantissa.max()}, but Lava holds it in int16 "
+            "and would wrap it; use a larger bias_exp"
         )
-    if (exponent == exponent[0]).all() and 0 <= exponent[0] <= limits.BIAS_EXPONENT_MAX:
+    low, high, top = limits.BIAS_MANTISSA_MIN, limits.BIAS_MANTISSA_MAX, limits.BIAS_EXPONENT_MAX
+    if (exponent == exponent[0]).all() and 0 <= exponent[0] <= top and low <= mantissa.min() and mantissa.max() <= high:
         return mantissa, int(exponent[0])
     bias = np.where(exponent < 0, mantissa >> np.maximum(-exponent, 0), bias_current(mantissa, np.maximum(exponent, 0)))
-    for common in range(limits.BIAS_EXPONENT_MAX + 1):
+    for common in range(top + 1):
         cut = shifted(bias, -common)
         if (bias_current(cut, common) == bias).all() and low <= cut.min() and cut.max() <= high:
             return cut, common
     raise LimitError(
-        f"{described(process)}: biases from {bias.min()} to {bias.max()} need exponents that differ, or are above "
-        f"{limits.BIAS_EXPONENT_MAX}; all neurons of a population share one bias_exp of 0..{limits.BIAS_EXPONENT_MAX}"
+        f"{described(process)}: biases from {bias.min()} to {bias.max()} cannot be written with one bias_exp of 0..{top} for "
+        f"all neurons and mantissas of {low}..{high}; use multiples of a larger power of 2, or smaller biases"
     )
 
 

@@ -24,14 +24,11 @@ def samples_for(
     from lava_snnlearn.data import DATASETS, EVENT_DATASETS, load
     from lava_snnlearn.data.batches import inputs
 
-    if count is not None and count < 1:
-        raise ValueError(f"--samples is {count}; give at least 1")
+    _check_count(count)
     if npy is not None:
         if data is not None:
             raise ValueError("--npy and --data both name the samples; give one of them")
-        x = _read_npy(npy)
-        # Sequences are time first.
-        return (x[:, :count] if x.ndim == 3 else x[:count]), None
+        return read_npy(npy, count), None
     settings = _settings_of_run(file.parent / "summary.json") if data is None else {"data": data}
     if "sequence" in settings:
         return _of_tasks(file, settings, count)
@@ -48,9 +45,15 @@ def samples_for(
     return inputs(test.x[:count], torch.device("cpu"), torch.float32).numpy(), test.y[:count]
 
 
-def _read_npy(path: Path) -> NDArray[Any]:
+def read_npy(path: Path, count: int | None) -> NDArray[Any]:
+    """The first ``count`` samples of the user's own, or all: numbers [N, features] or sequences [time, N, features].
+
+    Raises:
+        ValueError: no such array; a count below 1.
+    """
     import numpy as np
 
+    _check_count(count)
     try:
         array = np.load(path, allow_pickle=False)
     except Exception as error:  # numpy lets those of its parts through: zipfile's, tokenize's, MemoryError of a forged shape
@@ -61,7 +64,13 @@ def _read_npy(path: Path) -> NDArray[Any]:
         raise ValueError(f"{path} holds {array.dtype}; expected numbers")
     if array.ndim not in (2, 3):
         raise ValueError(f"{path} has shape {array.shape}; expected samples [N, features] or sequences [time, N, features]")
-    return array
+    # Sequences are time first.
+    return array[:, :count] if array.ndim == 3 else array[:count]
+
+
+def _check_count(count: int | None) -> None:
+    if count is not None and count < 1:
+        raise ValueError(f"--samples is {count}; give at least 1")
 
 
 def _settings_of_run(summary: Path) -> dict[str, Any]:

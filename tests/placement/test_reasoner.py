@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lava_snnlearn.checks import LimitError, UnknownNameError
-from lava_snnlearn.fixed_point.reasoner_costs import ReasonerShape, partition, reasoner_costs
 from lava_snnlearn.graphs import Graph
+from lava_snnlearn.placement.reasoner import ReasonerShape, partition, reasoner_costs
 from lava_snnlearn.testing.graphs import random_graph
 
 PROOF = settings(deadline=None, derandomize=True, max_examples=25)

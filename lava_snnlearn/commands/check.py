@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lava_snnlearn.commands.network_files import TAKEN_OR_REASONER, format_of, image_size, is_reasoner, read_network
+from lava_snnlearn.commands.samples import samples_for
+
 if TYPE_CHECKING:
     from lava_snnlearn.fixed_point.graph import FixedNetwork
     from lava_snnlearn.placement import Placement
 
-_REASONER = "FixedReasoner"
-
 
 def check_file(
-    file: Annotated[
-        Path, typer.Argument(help="A network (network.h5), a graph reasoner (reasoner.h5), or a lava-dl file (.net).")
-    ],
+    file: Annotated[Path, typer.Argument(help=TAKEN_OR_REASONER)],
     target: Annotated[str, typer.Option(help="loihi1 (limits are errors) or loihi2 (advice).")] = "loihi1",
     picture: Annotated[Path | None, typer.Option(help="Draw the cores into this .png, .svg or .pdf.")] = None,
     samples: Annotated[
@@ -27,6 +26,12 @@ def check_file(
         str | None, typer.Option(help="Data set of the samples, or 'random'; a reasoner's graph. Default: that of the run.")
     ] = None,
     npy: Annotated[Path | None, typer.Option(help="Your own samples, float [N, features], as .npy.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help=".net, .nir: steps of a sample, which only --samples need. Default: as the file says.")
+    ] = None,
+    input_shape: Annotated[
+        str | None, typer.Option(help=".net: C,H,W of the input of a first convolution, where the file does not say it.")
+    ] = None,
 ) -> None:
     """Place a network on the cores of a Loihi chip: a table of what each core holds, and what does not fit.
 
@@ -44,13 +49,14 @@ def check_file(
       lava-snnlearn check network.h5 --target loihi2 --picture cores.png
 
       lava-snnlearn check network.h5 --samples 100
+
+      lava-snnlearn check trained.net --input-shape 1,28,28
     """
     from lava_snnlearn.checks import known_name
-    from lava_snnlearn.files import content_of
     from lava_snnlearn.placement import CHIPS, place
 
     known_name("target", target, CHIPS)
-    if file.suffix.lower() not in (".net", ".nir") and content_of(file) == _REASONER:
+    if is_reasoner(file):
         from lava_snnlearn.reasoning import files
 
         text, fits = files.check_file(file, data, target=target, picture=picture, samples=samples, npy=npy)
@@ -58,41 +64,23 @@ def check_file(
         raise typer.Exit(0 if fits else 1)
     if samples is None and (data is not None or npy is not None):
         raise ValueError("--data and --npy name samples, of which no event is counted; give --samples as well, or neither")
-    network = network_of(file)
+    if steps is None and samples is None and format_of(file) is not None:
+        steps = 1  # of which no placement depends; the file need not say any
+    network = read_network(file, steps=steps, input_shape=image_size(input_shape))
     placement = place(network, target)
-    typer.echo(str(placement))
+    # All the work first, so that nothing is printed beside an error.
+    text = str(placement)
+    if samples is not None:
+        text += "\n" + _energy(file, network, placement, data, npy, samples)
     if picture is not None:
         placement.plot(picture)
-    if samples is not None:
-        typer.echo(_energy(file, network, placement, data, npy, samples))
+    typer.echo(text)
     raise typer.Exit(1 if placement.errors else 0)
-
-
-def network_of(file: Path) -> FixedNetwork:
-    """A network file of this library, or one of lava-dl (.net) or NIR (.nir) that holds integers.
-
-    Raises:
-        FileFormatError: no valid file. ValueError: a network of real numbers.
-    """
-    from lava_snnlearn.fixed_point.graph import FixedNetwork
-
-    ending = file.suffix.lower()
-    if ending == ".net":
-        from lava_snnlearn.interchange import from_netx
-
-        return from_netx(file)
-    if ending == ".nir":
-        raise ValueError(
-            f"{file} holds a network of real numbers; read it with lava_snnlearn.interchange.from_nir, quantize it, save it, "
-            "and check that file"
-        )
-    return FixedNetwork.load(file)
 
 
 def _energy(file: Path, network: FixedNetwork, placement: Placement, data: str | None, npy: Path | None, samples: int) -> str:
     from lava_snnlearn.fixed_point.event_energy import estimate_energy
     from lava_snnlearn.fixed_point.events import count_events
-    from lava_snnlearn.samples import samples_for
 
     x, _ = samples_for(file, network, data, npy, samples)
     counts = count_events(network, x, placement=placement)

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from lava.lib.dl.netx.blocks import process as netx
 from lava.magma.core.learning.learning_rule import Loihi2FLearningRule
 from lava.proc.conv.process import Conv
 from lava.proc.dense.process import DelayDense, Dense, LearningDense
@@ -14,27 +15,15 @@ from lava.proc.lif.process import LIF, TernaryLIF
 import lava_snnlearn as snn
 from lava_snnlearn.checks import LimitError, UnknownNameError
 from lava_snnlearn.lava_backend.importing import LavaImportError
+from lava_snnlearn.lava_backend.runner import guarded
 
 STEPS = 14
-
-
-def pulses(*shape, seed=0, steps=STEPS):
-    return np.random.default_rng(seed).integers(0, 2, (*shape, steps))
-
-
-def chain(source=None, weights=((60, -20), (30, 90)), **options):
-    """source -> dense -> neuron."""
-    source = Source(data=pulses(2)) if source is None else source
-    dense, neuron = Dense(weights=np.array(weights)), LIF(**{"shape": (2,), "vth": 50, "du": 4095, "name": "neuron"} | options)
-    source.s_out.connect(dense.s_in)
-    dense.a_out.connect(neuron.a_in)
-    return source, dense, neuron
 
 
 # ---- other data -------------------------------------------------------------------------------------------------------------
 
 
-def test_other_data_in_batches():
+def test_other_data_in_batches(chain, pulses):
     data = pulses(2, seed=1, steps=9)
     source, _, neuron = chain()
     imported = snn.from_lava(neuron, STEPS)
@@ -47,18 +36,41 @@ def test_other_data_in_batches():
     np.testing.assert_array_equal(imported.run(signal=imported.signal).spikes["neuron"], imported.run().spikes["neuron"])
 
 
-def test_larger_data_than_those_of_the_sources():
+def test_larger_data_than_those_of_the_sources(chain):
     source, _, neuron = chain()
     batch = np.full((4, 1, 2), 200)
-    with pytest.raises(LimitError, match="spike input is 200"):
+    with pytest.raises(LimitError, match=r"from 200 to 200.*imported for 0 to 1.*from_lava\(\.\.\., largest_input=200\)"):
         snn.from_lava(neuron, STEPS).run(signal={source.name: batch})
     # Without message bits Lava's Dense hears anything but 0 as a spike.
-    imported = snn.from_lava(neuron, STEPS, largest_input=255)
+    imported = snn.from_lava(neuron, STEPS, largest_input=200)
     ones = imported.run(signal={source.name: np.ones((4, 1, 2), int)})
     np.testing.assert_array_equal(imported.run(signal={source.name: batch}).spikes["neuron"], ones.spikes["neuron"])
+    with pytest.raises(LimitError, match=r"from 201 to 201, .*largest_input=201"):
+        imported.run(signal=np.full((4, 1, 2), 201))
 
 
-def test_wrong_data():
+def test_negative_data_where_there_were_spikes(chain):
+    source, _, neuron = chain()
+    batch = np.full((4, 1, 2), -1)
+    with pytest.raises(LimitError, match=r"from -1 to -1.*largest_input=2"):
+        snn.from_lava(neuron, STEPS).run(signal={source.name: batch})
+    assert snn.from_lava(neuron, STEPS, largest_input=2).run(signal={source.name: batch}).spikes["neuron"].any()
+
+
+def test_larger_currents():
+    """Two sources that meet: the remedy holds for their sum."""
+    neuron = LIF(shape=(2,), vth=90, name="neuron")
+    for name, value in (("one", 50), ("two", 3)):
+        source = Source(data=np.full((2, STEPS), value))
+        source.name = name
+        source.s_out.connect(neuron.a_in)
+    batch = np.full((4, 1, 2), 60)
+    with pytest.raises(LimitError, match=r"from 110 to 110.*imported for -53 to 53.*largest_input=60"):
+        snn.from_lava(neuron, STEPS).run(signal={"two": batch})
+    assert snn.from_lava(neuron, STEPS, largest_input=60).run(signal={"two": batch}).spikes["neuron"].any()
+
+
+def test_wrong_data(chain):
     source, _, neuron = chain()
     imported = snn.from_lava(neuron, STEPS)
     with pytest.raises(UnknownNameError, match="unknown source 'sauce'"):
@@ -67,6 +79,8 @@ def test_wrong_data():
         imported.run(signal={source.name: np.zeros((4, 1, 2))})
     with pytest.raises(ValueError, match=r"shape \(4, 1, 3\), expected \[T, B, 2\]"):
         imported.run(signal={source.name: np.zeros((4, 1, 3), int)})
+    with pytest.raises(ValueError, match=r"signal has shape \(4, 2\), expected \[T, B, 2\]"):
+        imported.run(signal=np.zeros((4, 2), int))
     with pytest.raises(ValueError, match="imported for 14 steps, and 15"):
         imported.run(15)
     with pytest.raises(UnknownNameError, match="unknown process 'neuro'"):
@@ -121,7 +135,8 @@ def test_parameters_of_float_models(options, fragments):
         ({"vth": 1 << 17}, ("vth is 131072",)),
         ({"dv": 5000}, ("dv is 5000",)),
         ({"du": -2}, ("du is -2",)),
-        ({"bias_mant": 5000}, ("bias_mant reaches from 5000 to 5000",)),
+        ({"bias_mant": 5001}, ("from 5001 to 5001", "bias_exp of 0..7", "-4096..4095")),
+        ({"bias_mant": -32769}, ("bias_mant reaches from -32769 to -32769", "int16")),
         ({"bias_mant": 3000, "bias_exp": 9}, ("1536000", "bias_exp of 0..7")),
         ({"u": 1 << 23}, ("u_init is 8388608",)),
     ],
@@ -134,13 +149,13 @@ def test_fractional_weights():
     refused(Dense(weights=np.array([[0.5]]), name="dense"), "'dense'", "weights holds fractions")
 
 
-def test_sums_under_way():
+def test_sums_under_way(chain):
     _, dense, neuron = chain()
     dense.a_buff.init = 3
     refused(neuron, dense.name, "starts with sums under way")
 
 
-def test_delays_beyond_the_chip():
+def test_delays_beyond_the_chip(chain):
     _, _, neuron = chain()
     late = DelayDense(weights=np.array([[2, 4]]), delays=np.array([[0, 63]]), max_delay=63)
     other = LIF(shape=(1,), name="other")
@@ -149,19 +164,49 @@ def test_delays_beyond_the_chip():
     refused(neuron, "delay is 63", error=LimitError)
 
 
+def test_delays_with_sums_that_lava_rounds_one_by_one(chain):
+    _, _, neuron = chain()
+    late = DelayDense(weights=np.array([[16, 24]]), delays=np.array([[0, 3]]), max_delay=3, weight_exp=-4, name="late")
+    other = LIF(shape=(1,), name="other")
+    neuron.s_out.connect(late.s_in)
+    late.a_out.connect(other.a_in)
+    refused(neuron, "'late'", "weight 24", "multiples of 16", "weight_exp")
+
+
+def test_synapses_that_nothing_feeds():
+    dense, neuron = Dense(weights=np.full((3, 4), 6), name="dense"), LIF(shape=(3,), vth=10, name="neuron")
+    dense.a_out.connect(neuron.a_in)
+    refused(neuron, "nothing feeds port 's_in' of process 'dense'", "RingBuffer")
+
+
+def test_containers_that_nothing_feeds():
+    block = netx.Dense(shape=(3,), weight=np.full((3, 4), 6), neuron_params={"neuron_proc": LIF, "vth": 10}, name="block")
+    refused(block, "nothing feeds port 'inp' of process 'block'", "RingBuffer")
+
+
+def test_processes_that_have_run(chain):
+    _, _, neuron = chain()
+    with guarded(neuron) as network:
+        network.run(3)
+        with pytest.warns(UserWarning, match=r"'neuron'.*has been run.*as it was built"):
+            imported = snn.from_lava(neuron, STEPS)
+    *_, fresh = chain()
+    np.testing.assert_array_equal(imported.run().spikes["neuron"], snn.from_lava(fresh, STEPS).run().spikes["neuron"])
+
+
 def test_spikes_without_a_connection():
     first, second = LIF(shape=(2,), name="first"), LIF(shape=(2,), name="second")
     first.s_out.connect(second.a_in)
     refused(first, r"'second' \(LIF\) hears the spikes of process 'first' \(LIF\) in the same step")
 
 
-def test_sums_of_spikes_on_a_binary_connection():
+def test_sums_of_spikes_on_a_binary_connection(chain):
     _, dense, neuron = chain()
     neuron.s_out.connect(dense.s_in)
     refused(neuron, dense.name, "without message bits hears the sum of 2")
 
 
-def test_connections_in_a_circle():
+def test_connections_in_a_circle(chain):
     _, dense, neuron = chain()
     back = Dense(weights=2 * np.eye(2, dtype=int), num_message_bits=8)
     dense.a_out.connect(back.s_in)
@@ -169,7 +214,7 @@ def test_connections_in_a_circle():
     refused(neuron, "in a circle", error=LimitError)
 
 
-def test_names_that_are_not_unique():
+def test_names_that_are_not_unique(chain):
     _, _, neuron = chain()
     dense, twin = Dense(weights=2 * np.eye(2, dtype=int)), LIF(shape=(2,), name="neuron")
     neuron.s_out.connect(dense.s_in)
@@ -177,7 +222,7 @@ def test_names_that_are_not_unique():
     refused(neuron, r"several processes have the names \['neuron'\]")
 
 
-def test_large_kernels():
+def test_large_kernels(pulses):
     source = Source(data=pulses(4, 4, 1))
     conv = Conv(weight=np.full((1, 3, 3, 1), 301), input_shape=(4, 4, 1), name="conv")
     source.s_out.connect(conv.s_in)
@@ -193,9 +238,27 @@ def test_sums_of_a_convolution_that_lava_wraps():
     refused(conv, "'conv'", "36000000, more than 8388607", error=LimitError)
 
 
-def test_no_process_and_nothing_to_run():
+def test_sums_of_delays_that_lava_wraps_before_it_shifts_them():
+    source = Source(data=np.full((64, STEPS), 1 << 18))
+    weights, delays = np.full((1, 64), 128), np.arange(64).reshape(1, 64) % 5
+    synapses = DelayDense(weights=weights, delays=delays, weight_exp=-7, num_message_bits=24, name="delayed")
+    neuron = LIF(shape=(1,), du=4095, name="neuron")
+    source.s_out.connect(synapses.s_in)
+    synapses.a_out.connect(neuron.a_in)
+    refused(neuron, "'delayed'", "2147483648, more than 2147483647", error=LimitError)
+
+
+def test_no_process_and_nothing_to_run(pulses):
     with pytest.raises(TypeError, match="any process of the graph"):
         snn.from_lava("lif", STEPS)
     with pytest.raises(ValueError, match="steps"):
         snn.from_lava(LIF(shape=(1,)), 0)
     refused(Source(data=pulses(2)), "neither neurons nor connections")
+
+
+def test_the_same_biases_with_other_exponents(compare):
+    """Mantissas of more than 13 bits, which Lava holds in int16, where a larger exponent writes the same bias."""
+    for mantissa, exponent in ((5000, 0), (-8192, 3), (np.array([32_000, -5000]), 1), (3, 9)):
+        imported, _ = compare(LIF(shape=(2,), vth=2000, bias_mant=mantissa, bias_exp=exponent, name="neuron"))
+        [neuron] = imported.network.populations
+        assert np.abs(neuron.bias_mant).max() <= 4096

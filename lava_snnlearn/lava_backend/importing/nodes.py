@@ -19,14 +19,13 @@ from lava.proc.io.sink import RingBuffer as Sink
 from lava.proc.monitor.process import Monitor
 from numpy.typing import NDArray
 
-from lava_snnlearn.fixed_point import limits
 from lava_snnlearn.fixed_point.connection import Connection
 from lava_snnlearn.fixed_point.convolution import expand
 from lava_snnlearn.fixed_point.population import INPUT, Population
 from lava_snnlearn.lava_backend.housekeeping import network_of
-from lava_snnlearn.lava_backend.neuron_parts import NEURONS, SOURCES, neuron_options
-from lava_snnlearn.lava_backend.synapse_parts import SYNAPSES, SynapsePart, synapse_parts
-from lava_snnlearn.lava_backend.wiring import Feed, LavaImportError, described, feeds, full_name
+from lava_snnlearn.lava_backend.importing.neurons import NEURONS, SOURCES, neuron_options
+from lava_snnlearn.lava_backend.importing.synapses import SYNAPSES, SynapsePart, synapse_parts
+from lava_snnlearn.lava_backend.importing.wiring import Feed, LavaImportError, check_fed, described, feeds, full_name
 from lava_snnlearn.processes.recorder.process import Recorder
 
 SINKS = (Sink, Recorder)
@@ -103,16 +102,18 @@ class GraphImport:
         self.parts = sorted_parts(process)
         self.steps = steps
         self._names: set[str] = {INPUT}
-        self.neurons = {p.id: Node(self._name(full_name(p)), p.s_out.size, p) for p in self.parts.neurons}
+        self.neurons = {p.id: Node(self.new_name(full_name(p)), p.s_out.size, p) for p in self.parts.neurons}
         self._synapse_ids = {p.id for p in self.parts.synapses}
         self.relays: dict[tuple[Any, ...], Node] = {}
+        self.synapses = {p.id: synapse_parts(p) for p in self.parts.synapses}
+        for synapses in self.parts.synapses:
+            check_fed(synapses, synapses.s_in)
         self.heard = {p.id: feeds(p.s_in) for p in self.parts.synapses}
         for node in self.neurons.values():
             self._take(node, feeds(node.process.a_in))
         self.input = self._only_source()
         self.sources_of = {p.id: self._senders(p, self.heard[p.id]) for p in self.parts.synapses}
         self.sinks = {full_name(p): self._senders(p, feeds(inlet(p))) for p in self.parts.sinks}
-        self.synapses = {p.id: synapse_parts(p) for p in self.parts.synapses}
         self._turn_images()
 
     @property
@@ -120,7 +121,7 @@ class GraphImport:
         """Populations: neurons, then relays."""
         return [*self.neurons.values(), *self.relays.values()]
 
-    def _name(self, wanted: str) -> str:
+    def new_name(self, wanted: str) -> str:
         """A population name that nobody has."""
         plain = _plain(wanted)
         plain = plain if plain.isidentifier() else f"p_{plain}"
@@ -169,7 +170,7 @@ class GraphImport:
         if key not in self.relays:
             [*_, last] = arriving
             name = full_name(last.process) if len(arriving) == 1 else f"into_{full_name(process)}"
-            relay = Node(self._name(name), len(last.place))
+            relay = Node(self.new_name(name), len(last.place))
             for feed in arriving:
                 (relay.synaptic if feed.process.id in self._synapse_ids else relay.direct).append(feed)
             self.relays[key] = relay
@@ -271,7 +272,3 @@ def _delays(delay: Any, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> 
     """One number where all are equal."""
     delays = np.asarray(delay)
     return int(delays.min()) if delays.min() == delays.max() else _placed(delays, rows, columns)
-
-
-LARGEST_CONV_SUM = limits.GRADED_PAYLOAD_MAX
-"""Lava's Conv keeps its sums in 24 bits and wraps beyond."""

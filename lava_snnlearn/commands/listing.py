@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from lava_snnlearn.arguments import GRAPH_METHOD, graph_options
 from lava_snnlearn.citations import citation
+from lava_snnlearn.commands.arguments import GRAPH_METHOD, graph_options
 from lava_snnlearn.continual.settings import BASE_PREFIX, PROTECTING
 from lava_snnlearn.methods import GRSNN, METHODS
 from lava_snnlearn.on_chip.pipeline import RULES

@@ -15,19 +15,19 @@ from lava.proc.conv.process import Conv
 from lava.proc.conv.utils import make_tuple
 from lava.proc.dense.process import DelayDense, Dense
 from lava.proc.sparse.process import DelaySparse, Sparse
-from lava.utils.weightutils import SignMode, clip_weights, determine_sign_mode, truncate_weights
+from lava.utils.weightutils import clip_weights, determine_sign_mode, truncate_weights
 from numpy.typing import NDArray
 from scipy import sparse
 
 from lava_snnlearn.checks import LimitError
 from lava_snnlearn.fixed_point import limits
 from lava_snnlearn.fixed_point.convolution import ConvShape
-from lava_snnlearn.lava_backend.neuron_parts import integers, one_integer
-from lava_snnlearn.lava_backend.wiring import LavaImportError, described
+from lava_snnlearn.lava_backend.graph import SIGN_MODES
+from lava_snnlearn.lava_backend.importing.neurons import integers, one_integer
+from lava_snnlearn.lava_backend.importing.wiring import LavaImportError, described
 from lava_snnlearn.processes.delay_connection.process import DelayConnection
 
-_MODES = {SignMode.MIXED: "mixed", SignMode.EXCITATORY: "excitatory", SignMode.INHIBITORY: "inhibitory"}
-_INT8_MAX = 127
+_MODES = {mode: name for name, mode in SIGN_MODES.items()}
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ def synapse_parts(process: AbstractProcess) -> list[SynapsePart]:
     """The Connections that together do what this process does.
 
     Raises:
-        LavaImportError: fractions, or something under way at the start. LimitError: weights that no sign mode holds.
+        LavaImportError: fractions, something under way at the start, or sums that Lava rounds delay by delay. LimitError:
+        weights that no sign mode holds.
     """
     buffer = process.a_buf if isinstance(process, Conv) else process.a_buff
     if np.any(buffer.init):
@@ -59,13 +60,15 @@ def synapse_parts(process: AbstractProcess) -> list[SynapsePart]:
 
 
 def _dense(process: Any) -> list[SynapsePart]:
-    weight, mode = _cut(process, integers(process, "weights", _matrix(process.weights.init)))
+    weight, mode = _cut(process, integers(process, "weights", matrix_of(process.weights.init)))
     delay: Any = 0
+    exponent = int(process.proc_params.get("weight_exp", 0))
     if isinstance(process, (DelayDense, DelaySparse)):
-        delay = integers(process, "delays", _matrix(process.delays.init))
+        delay = integers(process, "delays", matrix_of(process.delays.init))
         # Synapses of weight 0 carry nothing, and their delays would only lengthen the buffers.
         delay = np.where(weight == 0, 0, delay)
-    exponent = int(process.proc_params.get("weight_exp", 0))
+        if exponent < 0 and delay.any():
+            weight, exponent = _shortened(process, weight, exponent), 0
     return [SynapsePart(weight, exponent, _binary(process), mode, delay)]
 
 
@@ -95,12 +98,16 @@ def _conv(process: Any) -> list[SynapsePart]:
     weight = integers(process, "weight", process.weight.init)
     stride, padding, dilation = (make_tuple(process.proc_params[key]) for key in ("stride", "padding", "dilation"))
     groups = one_integer(process, "groups")
-    if max(*stride, *padding, *dilation, *weight.shape[1:3], groups) > _INT8_MAX:
-        raise LimitError(f"{described(process)}: Lava keeps its geometry in int8, and a value is above {_INT8_MAX}")
     width, height, channels = (int(n) for n in process.input_shape)
     geometry = ConvShape((channels, height, width), stride[::-1], padding[::-1], dilation[::-1], groups)
     # Lava's convolution turns the kernel round, torch's does not; it takes the weights as they are and ignores weight_exp.
     kernel = weight.transpose(0, 3, 2, 1)[:, :, ::-1, ::-1]
+    largest = geometry.largest_number(kernel.shape)
+    if largest > limits.CONV_GEOMETRY_MAX:
+        raise LimitError(
+            f"{described(process)}: kernel, stride, padding, dilation or groups of {largest}; Lava keeps them as int8, up to "
+            f"{limits.CONV_GEOMETRY_MAX}"
+        )
     return [SynapsePart(kernel, 0, _binary(process), geometry=geometry)]
 
 
@@ -115,7 +122,8 @@ SYNAPSES: dict[type[AbstractProcess], Callable[[Any], list[SynapsePart]]] = {
 """The connections that can be imported, and how."""
 
 
-def _matrix(value: Any) -> NDArray[Any]:
+def matrix_of(value: Any) -> NDArray[Any]:
+    """Weights or delays as an array, however they are stored."""
     return value.toarray() if sparse.issparse(value) else np.asarray(value)
 
 
@@ -129,6 +137,22 @@ def _cut(process: Any, weight: NDArray[np.int64]) -> tuple[NDArray[np.int64], st
     bits = int(process.proc_params.get("num_weight_bits", limits.WEIGHT_BITS))
     clipped = clip_weights(weight, mode, num_bits=limits.WEIGHT_BITS)
     return truncate_weights(clipped, mode, bits).astype(np.int64), _MODES[mode]
+
+
+def _shortened(process: AbstractProcess, weight: NDArray[np.int64], exponent: int) -> NDArray[np.int64]:
+    """Weights after a shift to the right that loses nothing.
+
+    Lava shifts what arrives after each delay by itself, and so rounds it by itself, which no Connection does.
+    """
+    kept = weight >> -exponent
+    rest = weight != kept << -exponent
+    if rest.any():
+        raise LavaImportError(
+            f"{described(process)} has delays, weight_exp {exponent} and the weight {weight[rest][0]}: Lava rounds what "
+            f"arrives after each delay by itself. Use weights that are multiples of {1 << -exponent}, a weight_exp of at least "
+            "0, or no delays"
+        )
+    return kept
 
 
 def _held(process: AbstractProcess, part: SynapsePart) -> list[SynapsePart]:

@@ -46,6 +46,18 @@ def feeds(port: Any) -> list[Feed]:
     return found
 
 
+def check_fed(process: AbstractProcess, port: Any) -> None:
+    """Raise LavaImportError if nothing at all arrives at this InPort; the message names where the way to it begins."""
+    if feeds(port):
+        return
+    while port.in_connections:
+        [port, *_] = port.in_connections
+    raise LavaImportError(
+        f"nothing feeds {_named(port)}, so that {described(process)} would never do anything; connect a source with it, e.g. a "
+        "RingBuffer"
+    )
+
+
 def _arriving(port: Any, end: Any) -> list[tuple[OutPort, NDArray[np.int64]]]:
     """Origins of what arrives at ``port`` on its way to ``end``, with the origin's flat index at every place of the port."""
     if not port.in_connections:

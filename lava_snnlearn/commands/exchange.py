@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-FORMATS = ("netx", "nir")
+from lava_snnlearn.commands.network_files import FORMATS, TAKEN, format_of, image_size, read_foreign_network, read_network
 
 
 def export_file(
-    file: Annotated[Path, typer.Argument(help="A file of a network (network.h5).")],
+    file: Annotated[Path, typer.Argument(help=TAKEN)],
     to: Annotated[str, typer.Option("--to", help="netx (lava-dl's HDF5) or nir.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
     lossy: Annotated[
@@ -20,8 +20,13 @@ def export_file(
     whole_biases: Annotated[
         bool, typer.Option("--whole-biases", help="netx: round biases to whole weight units first, as netx holds them.")
     ] = False,
+    annotate: Annotated[
+        bool, typer.Option("--annotate", help="nir: write what NIR cannot say as metadata, which only this library reads.")
+    ] = False,
 ) -> None:
-    """Write a network file as netx HDF5 or NIR. What the format cannot hold is listed, and refused.
+    """Write a network as netx HDF5 or NIR. What the format cannot hold is listed, and refused.
+
+    Both know neurons that reset to zero. NIR holds weights in real units, and not whether the input is current or spikes.
 
     Exit status: 0 written, 2 an error.
 
@@ -35,16 +40,17 @@ def export_file(
     """
     from lava_snnlearn import interchange
     from lava_snnlearn.checks import known_name
-    from lava_snnlearn.fixed_point.graph import FixedNetwork
 
     known_name("format (--to)", to, FORMATS)
-    network = FixedNetwork.load(file)
+    network = read_network(file)
     if to == "nir":
         if lossy or whole_biases:
             raise ValueError("--lossy and --whole-biases are for netx; leave them out")
-        interchange.to_nir(network, output)
+        interchange.to_nir(network, output, annotate=annotate)
         typer.echo(f"wrote {output}")
         return
+    if annotate:
+        raise ValueError("--annotate is for nir; leave it out")
     if whole_biases:
         network = interchange.with_whole_biases(network)
     run = interchange.to_netx(network, output, lossy=lossy)
@@ -67,8 +73,14 @@ def import_file(
     reset: Annotated[
         str | None, typer.Option(help="NIR: zero or subtract, see interchange.from_nir. Default: as the file says, or zero.")
     ] = None,
+    input_shape: Annotated[
+        str | None, typer.Option(help="netx: C,H,W of the input of a first convolution, where the file does not say it.")
+    ] = None,
 ) -> None:
-    """Read a network of another tool, and write it as a network file, which verify and emulate take.
+    """Read a network of another tool, and write it as a network file. The other commands read such files, too, as they are.
+
+    The input of what comes from NIR is binary spikes, whatever it was before; where it ends with neurons, an accumulator
+    "readout" counts their spikes. Sigma-delta networks (SDNN) cannot be imported; emulate runs their .net files.
 
     Exit status: 0 written, 2 an error.
 
@@ -76,20 +88,14 @@ def import_file(
 
       lava-snnlearn import trained.net -o network.h5 --steps 32
 
+      lava-snnlearn import conv.net -o network.h5 --steps 32 --input-shape 2,34,34
+
       lava-snnlearn import foreign.nir -o network.h5 --steps 20
     """
-    from lava_snnlearn import interchange
     from lava_snnlearn.checks import known_name
 
-    kind = source or ("nir" if file.suffix == ".nir" else "netx")
-    known_name("format (--from)", kind, FORMATS)
-    if kind == "netx":
-        if reset is not None:
-            raise ValueError("--reset is for NIR; netx's neurons reset to zero")
-        network = interchange.from_netx(file, steps, timing=timing)
-    else:
-        if timing is not None:
-            raise ValueError("--timing is for netx; leave it out")
-        network = interchange.fixed_from_nir(file, steps=steps, reset=reset)
+    kind = known_name("format (--from)", source or format_of(file) or "netx", FORMATS)
+    shape = image_size(input_shape)
+    network = read_foreign_network(file, kind, steps=steps, input_shape=shape, timing=timing, reset=reset)
     network.save(output)
     typer.echo(f"{network}\n\nwrote {output}")

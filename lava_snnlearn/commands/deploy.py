@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from lava_snnlearn.samples import samples_for
+from lava_snnlearn.commands.network_files import TAKEN, read_network
+from lava_snnlearn.commands.samples import samples_for
 
 
 def deploy_file(
-    file: Annotated[Path, typer.Argument(help="A network file (network.h5).")],
+    file: Annotated[Path, typer.Argument(help=TAKEN)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.")],
     target: Annotated[str, typer.Option(help="loihi2.")] = "loihi2",
     samples: Annotated[int, typer.Option(help="How many samples to run there, at most 256.")] = 8,
@@ -34,12 +35,16 @@ def deploy_file(
       lava-snnlearn deploy network.h5 --npy my_samples.npy --populations out -o bundle
     """
     from lava_snnlearn.deployment import SAMPLES_MAX, deploy
-    from lava_snnlearn.fixed_point.graph import FixedNetwork
 
     if samples > SAMPLES_MAX:
         raise ValueError(f"--samples is {samples}; a bundle holds at most {SAMPLES_MAX}")
-    network = FixedNetwork.load(file)
+    network = read_network(file)
     x, _ = samples_for(file, network, data, npy, samples)
     chosen = None if populations is None else populations.split(",")
     folder = deploy(network, x, output, target=target, populations=chosen)
-    typer.echo(f"wrote {folder}. Next: cd {folder} && python run.py --sim && python compare.py")
+    held = x.shape[1] if x.ndim == 3 else len(x)
+    less = f" ({npy} holds no more)" if npy is not None and held < samples else ""
+    typer.echo(
+        f"wrote {folder} with {held} sample{'s' * (held > 1)}{less}. "
+        f"Next: cd {folder} && python run.py --sim && python compare.py"
+    )
