@@ -197,7 +197,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the table to benchmarks/results/fused.md")
     options = parser.parse_args()
     layers = [[64, 32, 10]] if options.quick else [[784, 256, 10], [784, 256, 128, 64, 10]]
-    rounds, samples, steps = (1, 2, 8) if options.quick else (7, 6, 32)
+    rounds, samples, steps = (1, 2, 8) if options.quick else (7, 16, 32)
     heads, rows = ["way"], [[name] for name in WAYS]
     for sizes in layers:
         x = (np.random.default_rng(1).random((steps, samples, sizes[0])) < RATE).astype(np.int32)

@@ -295,6 +295,8 @@ def test_more_activity_never_speaks_for_events(place, ones):
     assert choices == sorted(choices, reverse=True)
     if place != "narrow":  # where products are so small that looking for events costs as much
         assert choices[0]
+    if place != "dense":  # where rows of 8-bit integers are added faster than real numbers are multiplied
+        assert not choices[-1]
 
 
 def test_the_density_is_that_of_what_is_sent():
