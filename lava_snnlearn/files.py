@@ -214,6 +214,12 @@ def _opened(path: str | PathLike[str]) -> Iterator[h5py.File]:
         raise FileFormatError(f"{source} is truncated, damaged or not an HDF5 file: {error}") from error
 
 
+def is_own(path: Path) -> bool:
+    """Whether a file begins as those of this library do."""
+    with path.open("rb") as file:
+        return file.read(len(_MARK)) == _MARK.encode()
+
+
 def _check_seal(source: Path) -> None:
     with source.open("rb") as file:
         first = file.read(_SEAL_SIZE)

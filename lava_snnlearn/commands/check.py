@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lava_snnlearn.commands.network_files import TAKEN_OR_REASONER, format_of, image_size, is_reasoner, read_network
-from lava_snnlearn.commands.samples import samples_for
+from lava_snnlearn.commands.samples import NPY, samples_for
 
 if TYPE_CHECKING:
     from lava_snnlearn.fixed_point.graph import FixedNetwork
@@ -25,7 +25,7 @@ def check_file(
     data: Annotated[
         str | None, typer.Option(help="Data set of the samples, or 'random'; a reasoner's graph. Default: that of the run.")
     ] = None,
-    npy: Annotated[Path | None, typer.Option(help="Your own samples, float [N, features], as .npy.")] = None,
+    npy: Annotated[Path | None, typer.Option(help=NPY)] = None,
     steps: Annotated[
         int | None, typer.Option(help=".net, .nir: steps of a sample, which only --samples need. Default: as the file says.")
     ] = None,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lava_snnlearn.commands.network_files import TAKEN, read_network
-from lava_snnlearn.commands.samples import samples_for
+from lava_snnlearn.commands.samples import NPY, samples_for
 
 
 def deploy_file(
@@ -17,7 +17,7 @@ def deploy_file(
     target: Annotated[str, typer.Option(help="loihi2.")] = "loihi2",
     samples: Annotated[int, typer.Option(help="How many samples to run there, at most 256.")] = 8,
     data: Annotated[str | None, typer.Option(help="Data set, or 'random'. Default: that of the run.")] = None,
-    npy: Annotated[Path | None, typer.Option(help="Your own samples, float [N, features], as .npy.")] = None,
+    npy: Annotated[Path | None, typer.Option(help=NPY)] = None,
     populations: Annotated[
         str | None, typer.Option(help="Names, joined by commas, whose spikes are compared. Default: all.")
     ] = None,

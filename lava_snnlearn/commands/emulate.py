@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from lava_snnlearn.commands.network_files import TAKEN_OR_REASONER, is_reasoner, read_network
-from lava_snnlearn.commands.samples import read_npy, samples_for
+from lava_snnlearn.commands.samples import NPY, read_npy, samples_for
 
 
 def emulate_file(
@@ -19,7 +19,7 @@ def emulate_file(
     data: Annotated[
         str | None, typer.Option(help="Data set, or 'random'; a reasoner's graph. Default: that of the run.")
     ] = None,
-    npy: Annotated[Path | None, typer.Option(help="Your own samples, float [N, features], as .npy.")] = None,
+    npy: Annotated[Path | None, typer.Option(help=NPY)] = None,
     save: Annotated[Path | None, typer.Option(help="Write outputs and predictions to this .npz.")] = None,
 ) -> None:
     """Print a network file and run it in the exact emulator: accuracy, spike rates, clipped membranes, speed.

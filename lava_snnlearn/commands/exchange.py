@@ -57,7 +57,8 @@ def export_file(
     for loss in interchange.netx_losses(network):
         typer.echo(f"lost: {loss}")
     given = "".join(f", {key}={value}" for key, value in run.arguments.items())
-    typer.echo(f'wrote {output}; run it with lava.lib.dl.netx.hdf5.Network("{output}"{given})')
+    apart = ", every sample in a run of its own" if run.one_by_one else ""
+    typer.echo(f'wrote {output}; run it with lava.lib.dl.netx.hdf5.Network("{output}"{given}){apart}')
 
 
 def import_file(
@@ -95,6 +96,8 @@ def import_file(
     from lava_snnlearn.checks import known_name
 
     kind = known_name("format (--from)", source or format_of(file) or "netx", FORMATS)
+    if format_of(output) is not None:
+        raise ValueError(f"--output is {output}, but it will be a file of this library; choose another ending, e.g. .h5")
     shape = image_size(input_shape)
     network = read_foreign_network(file, kind, steps=steps, input_shape=shape, timing=timing, reset=reset)
     network.save(output)

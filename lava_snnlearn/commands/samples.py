@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from lava_snnlearn.fixed_point.graph import FixedNetwork
 
+NPY = "Your own samples, a .npy file of numbers [N, features], or of sequences [time, N, features]."
+"""Help of the option."""
+
 
 def samples_for(
     file: Path, network: FixedNetwork, data: str | None, npy: Path | None, count: int | None
@@ -49,7 +52,7 @@ def read_npy(path: Path, count: int | None) -> NDArray[Any]:
     """The first ``count`` samples of the user's own, or all: numbers [N, features] or sequences [time, N, features].
 
     Raises:
-        ValueError: no such array; a count below 1.
+        ValueError: no such array, an empty one; a count below 1.
     """
     import numpy as np
 
@@ -64,6 +67,8 @@ def read_npy(path: Path, count: int | None) -> NDArray[Any]:
         raise ValueError(f"{path} holds {array.dtype}; expected numbers")
     if array.ndim not in (2, 3):
         raise ValueError(f"{path} has shape {array.shape}; expected samples [N, features] or sequences [time, N, features]")
+    if not array.size:
+        raise ValueError(f"{path} has shape {array.shape}; it holds no samples")
     # Sequences are time first.
     return array[:, :count] if array.ndim == 3 else array[:count]
 

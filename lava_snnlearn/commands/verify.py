@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lava_snnlearn.commands.network_files import TAKEN_OR_REASONER, is_reasoner, read_network
-from lava_snnlearn.commands.samples import samples_for
+from lava_snnlearn.commands.samples import NPY, samples_for
 
 
 def verify_file(
@@ -19,7 +19,7 @@ def verify_file(
     data: Annotated[
         str | None, typer.Option(help="Data set, or 'random'; a reasoner's graph. Default: that of the run.")
     ] = None,
-    npy: Annotated[Path | None, typer.Option(help="Your own samples, float [N, features], as .npy.")] = None,
+    npy: Annotated[Path | None, typer.Option(help=NPY)] = None,
     against: Annotated[str | None, typer.Option(help="lava, torch or lava,torch. Default: all that can be compared.")] = None,
     time_limit: Annotated[float, typer.Option(help="Seconds without progress until the run is killed.")] = 60.0,
 ) -> None:

@@ -19,7 +19,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from lava_snnlearn.files import FileFormatError, read_tree
+from lava_snnlearn.files import FileFormatError, is_own, read_tree
 from lava_snnlearn.interchange.plain_hdf5 import CONTENT, EXPANSION, REFUSED
 
 TIME_LIMIT = 30.0
@@ -61,8 +61,14 @@ def read_foreign(path: str | PathLike[str], time_limit: float = TIME_LIMIT, expa
     if not source.is_file():
         raise FileFormatError(f"{source} does not exist or is not a file")
     with source.open("rb") as file:
-        if file.read(len(_SIGNATURE)) != _SIGNATURE:
-            raise FileFormatError(f"{source} is not an HDF5 file of netx or NIR, or its beginning is damaged")
+        first = file.read(len(_SIGNATURE))
+    if first != _SIGNATURE:
+        if is_own(source):
+            raise FileFormatError(
+                f"{source} is a file of lava_snnlearn, not of netx or NIR: FixedNetwork.load reads it, and so do the commands "
+                "if its name does not end in .net or .nir"
+            )
+        raise FileFormatError(f"{source} is not an HDF5 file of netx or NIR, or its beginning is damaged")
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "plain.h5"
         _convert(source, copy, time_limit, expansion)

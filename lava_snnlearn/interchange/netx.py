@@ -43,8 +43,8 @@ def to_netx(network: FixedNetwork, path: str | PathLike[str], *, lossy: bool = F
     with ``run.reset_interval`` steps each: connected to ``net.inp`` where the input is spikes (graded ones too), to
     ``net.in_layer.neuron.a_in`` where it is current. An accumulator becomes a neuron that does not fire (threshold
     2^17 - 1), whose membrane is the answer; it is equal as long as the membrane stays below 2^23 - 64. A recurrent layer, and
-    layers whose delays differ, cannot be reset between samples: ``run.reset_interval`` is None, and every sample is a run.
-    netx keeps the file open as long as the interpreter runs.
+    layers whose delays differ, cannot be reset between samples: ``run.one_by_one`` is True, and every sample is a run of its
+    own, of ``run.first_output`` steps more than a sample has. netx keeps the file open as long as the interpreter runs.
 
     Args:
         network: the network.

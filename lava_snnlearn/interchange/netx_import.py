@@ -84,6 +84,8 @@ class _Chain:
     def _input(self, layer: Layer) -> None:
         if layer.index or layer.shape is None:
             raise FileFormatError(f"{layer.where} must be layer 0, and say its shape")
+        if self.shape not in (None, layer.shape):
+            raise ValueError(f"input_shape is {self.shape}, but {layer.where} has the shape {layer.shape}; leave it out")
         self.shape = layer.shape
         if layer.neuron is None:
             return

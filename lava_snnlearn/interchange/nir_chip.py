@@ -68,6 +68,11 @@ def refusals(network: FixedNetwork) -> tuple[str, ...]:
             )
         if population.kind == "accumulator" and population.name != network.output:
             found.append(f"{where}: an accumulator that is not the output")
+        elif population.name != network.output and not any(
+            link.source == population.name != link.target for link in network.connections
+        ):
+            # The nir package would give it an output of its own.
+            found.append(f"{where}: nobody hears it, and it is not the output")
     for connection in network.connections:
         if connection.exponent < 0 and (np.asarray(connection.weight) % (1 << -connection.exponent)).any():
             found.append(f"connection {connection.name}: sums that are shifted right (exponent {connection.exponent})")
@@ -80,9 +85,9 @@ def refusals(network: FixedNetwork) -> tuple[str, ...]:
 
 
 def _in_order(network: FixedNetwork) -> list[Population]:
-    """By their start; the output last, if it is an accumulator."""
+    """By their start; the output last, which is the one that answers."""
     ordered = sorted(network.populations, key=lambda population: population.t_start)
-    return sorted(ordered, key=lambda population: population.kind == "accumulator")
+    return sorted(ordered, key=lambda population: population.name == network.output)
 
 
 def _stage(network: FixedNetwork, population: Population, back: set[tuple[str, str]]) -> Stage:

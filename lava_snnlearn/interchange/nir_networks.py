@@ -174,9 +174,12 @@ def fixed_network(found: Found, steps: int, encoding: str, weight_bits: int) -> 
     # Assembled with reset by subtraction, whose populations may start when they like; the rest is put in place below.
     soft = [_soft(stage) for stage in stages]
     network = assemble(Plan(Entry(host, soft, {}), weight_bits, steps, scales, exponents))
-    hard = {stage.name for stage in stages if stage.neuron is not None and stage.neuron.reset == "zero"}
+    hard = {stage.name: stage for stage in stages if stage.neuron is not None and stage.neuron.reset == "zero"}
     running = bool(hard) and any(link.lag or link.delay is not None for stage in stages for link in stage.links)
-    populations = [_stock(part, found.filters.get(part.name)) if part.name in hard else part for part in network.populations]
+    populations = [
+        _stock(part, hard[part.name].threshold, found.filters.get(part.name)) if part.name in hard else part
+        for part in network.populations
+    ]
     notes = network.notes
     if running:
         populations = [replace(part, t_start=0) for part in populations]
@@ -189,10 +192,12 @@ def _soft(stage: Stage) -> Stage:
     return stage if stage.neuron is None else replace(stage, neuron=replace(stage.neuron, reset="subtract"))
 
 
-def _stock(part: Population, share: float | None) -> Population:
-    """The population as Lava's stock LIF; ``share``: what its current loses in a step."""
-    # Without leak and filter all potentials are whole weight units, and > vth - 1 is >= vth.
-    vth = part.vth - 1 if part.dv == 0 and share is None else part.vth
+def _stock(part: Population, threshold: float, share: float | None) -> Population:
+    """The population as Lava's stock LIF; ``threshold``: in real units; ``share``: what its current loses in a step."""
+    # Without leak and filter all potentials are whole weight units: those at a threshold or above are those above the last
+    # whole one below it.
+    whole = part.dv == 0 and share is None
+    vth = math.ceil(threshold * 2.0**part.scale_bits) - 1 if whole else part.vth
     filtered = UNFILTERED if share is None else round(DECAY_ONE * share) - 1
     return replace(part, kind="lif", vth=vth, delta=None, du=filtered)
 

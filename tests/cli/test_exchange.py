@@ -26,6 +26,7 @@ def test_there_and_back(call: Any, spiking: Path, tmp_path: Path) -> None:
     result = call("export", spiking, "--to", "netx", "-o", tmp_path / "net.net")
     assert result.code == 0, result
     assert "reset_interval=9, reset_offset=1, input_message_bits=0)" in result.out
+    assert "of its own" not in result.out
     result = call("import", tmp_path / "net.net", "-o", tmp_path / "again.h5")
     assert result.code == 0, result
     assert "layer1_to_layer2" in result.out
@@ -37,6 +38,16 @@ def test_there_and_back(call: Any, spiking: Path, tmp_path: Path) -> None:
     result = call("import", tmp_path / "net.net", "-o", tmp_path / "run.h5", "--steps", "3", "--timing", "running")
     assert result.code == 0
     assert FixedNetwork.load(tmp_path / "run.h5").population("layer2").t_start == 0
+
+
+def test_samples_that_must_be_runs_of_their_own(call: Any, tmp_path: Path) -> None:
+    """Nothing is reset within a recurrent layer's run; who feeds sample after sample would get other spikes."""
+    population = Population("a", 2, "lif", vth=5, t_start=1)
+    connections = Connection("input", "a", [[2, 6], [8, -4]]), Connection("a", "a", [[0, 2], [4, 0]])
+    FixedNetwork((population,), connections, HostInput("spikes", 2), 7, "a").save(tmp_path / "loop.h5")
+    result = call("export", tmp_path / "loop.h5", "--to", "netx", "-o", tmp_path / "loop.net")
+    assert result.code == 0, result
+    assert "every sample in a run of its own" in result.out
 
 
 def test_losses_are_listed(call: Any, refused: Any, tmp_path: Path) -> None:
@@ -62,7 +73,8 @@ def test_refusals(refused: Any, spiking: Path, tmp_path: Path) -> None:
     assert "are for netx" in refused("export", spiking, "--to", "nir", "--lossy", *out)
     assert "--annotate is for nir" in refused("export", spiking, "--to", "netx", "--annotate", *out)
     assert "no group 'layer'" in refused("import", _other_hdf5(tmp_path), *out)
-    assert "is not an HDF5 file" in refused("import", spiking, *out)
+    assert "is a file of lava_snnlearn, not of netx or NIR" in refused("import", spiking, *out)
+    assert "a file of this library" in refused("import", spiking, "-o", tmp_path / "out.net")
     assert "unknown format (--from) 'onnx'" in refused("import", spiking, "--from", "onnx", *out)
     assert "--reset is for NIR" in refused("import", spiking, "--reset", "zero", *out)
     assert "--timing is for netx" in refused("import", tmp_path / "a.nir", "--timing", "samples", *out)

@@ -143,7 +143,9 @@ def test_steps_and_shape_belong_to_other_tools(refused: Any, spiking: FixedNetwo
     spiking.save(tmp_path / "own.h5")
     assert "--steps is for files of other tools" in refused("check", tmp_path / "own.h5", "--steps", "3")
     assert "--input-shape is for netx" in refused("check", tmp_path / "own.h5", "--input-shape", "1,1,2")
-    if foreign.suffix == ".NIR":
+    if foreign.suffix != ".NIR":
+        assert "input_shape is (1, 1, 2), but" in refused("check", foreign, "--input-shape", "1,1,2")
+    else:
         assert "--input-shape is for netx" in refused("check", foreign, "--input-shape", "1,1,2")
         assert "--input-shape is for netx" in refused("import", foreign, "-o", tmp_path / "o", "--input-shape", "1,1,2")
 

@@ -161,7 +161,7 @@ def test_own_samples_that_do_not_fit_are_refused(refused: Any, network: Path, tm
     zeros = np.zeros((5, 64), np.float32)
     assert "(5, 63) does not fit; expected [batch, 64]" in refusal(zeros[:, 1:])
     assert "does not fit" in refusal(np.stack([zeros] * 5))
-    assert "does not fit" in refusal(zeros[:0])
+    assert "x.npy has shape (0, 64); it holds no samples" in refusal(zeros[:0])
     assert "has shape ()" in refusal(np.float32(3))
     assert "has shape (64,); expected samples [N, features]" in refusal(zeros[0])
     assert "NaN or infinite" in refusal(np.full_like(zeros, np.nan))

@@ -27,11 +27,13 @@ SIGNATURE = 8  # bytes, without which a file is refused at once
 WORKER = """
 import resource, signal, sys
 from pathlib import Path
+import psutil
 from lava_snnlearn.interchange.netx_import import network_of
 from lava_snnlearn.interchange.netx_layers import layers_of
 from lava_snnlearn.interchange.plain_hdf5 import plain_tree
 
-resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+limit = psutil.Process().memory_info().vms + (2 << 30)  # newer versions of torch alone take 3 GB of addresses
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 folder, first, last = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 for seed in range(first, last):
     signal.setitimer(signal.ITIMER_PROF, 2.0)  # of processor time: ends this process where the HDF5 library hangs
@@ -103,7 +105,7 @@ def test_fuzz(intact: Path, damaged: Any, tmp_path: Path) -> None:
         if worker.returncode < 0:
             outcomes.append("lost")
             lost += 1
-            assert lost < MUTATIONS // 10, "some versions of HDF5 die of more files than others"
+            assert lost < 5
     assert all(outcomes.count(kind) > 5 for kind in ("unreadable", "network")), outcomes
 
 

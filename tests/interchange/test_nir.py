@@ -269,6 +269,23 @@ def test_a_chip_comes_back_as_the_same_integers(options: dict[str, Any]) -> None
         assert np.array_equal(first.spikes[name], second.spikes[name])
 
 
+def test_integrators_come_back_as_the_same_integers() -> None:
+    """Without leak potentials are whole weight units, and a threshold between two of them has to stay there."""
+    torch.manual_seed(1)
+    network = snn.networks.conv_net((1, 8, 8), "4C3-6C3-10", 3, snn.neurons.LIF(leak=0.0, reset="zero"), steps=6)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.15 * torch.randn_like(parameter))
+    chip = snn.quantize(network.eval(), input="spikes")
+    again = fixed_from_nir(to_nir(chip))
+    x = (np.random.default_rng(1).random((6, 64)) < 0.5).astype(np.float32)
+    first, second = snn.emulate(chip, x), snn.emulate(again, x)
+    for name in ("layer1", "layer2", "layer3"):
+        assert again.population(name).vth == chip.population(name).vth
+        assert first.spikes[name].any()
+        np.testing.assert_array_equal(first.spikes[name], second.spikes[name])
+
+
 def test_a_residual_network_as_a_graph() -> None:
     torch.manual_seed(0)
     network = snn.networks.preact_resnet(

@@ -276,7 +276,7 @@ def test_a_chip_that_differs_is_found(monkeypatch):
         def __str__(self) -> str:
             return "first mismatch: spike of population 'layer1'"
 
-    monkeypatch.setattr(methods, "verify", lambda chip, x: Different())
+    monkeypatch.setattr(methods, "verify", lambda chip, x, against: Different())
     monkeypatch.setattr(methods, "CHECKS", (methods._check_verifies,))
     with pytest.raises(AssertionError, match=r"fails check 'verifies'[\s\S]*first mismatch"):
         check_method(SLTT())

@@ -106,11 +106,13 @@ NEURONS: dict[type[AbstractProcess], Callable[[Any, int], dict[str, Any]]] = {
 def _check_times(process: Any, steps: int) -> None:
     start, stop = one_integer(process, "t_start"), one_integer(process, "t_stop")
     interval = one_integer(process, "reset_interval")
-    if start or min(stop, interval) < steps:
+    most = min(stop, interval)
+    if start or most < steps:
+        remedy = "Keep" if start else f"Import at most {most} steps, or keep"
         raise LavaImportError(
             f"{described(process)} is active in the steps {start} to {stop} of samples of "
-            f"{interval} steps; a graph that is imported runs all its processes in all {steps} steps. Import fewer steps, or "
-            "keep the FixedNetwork that this graph was made of"
+            f"{interval} steps; a graph that is imported runs all its processes in all {steps} steps. {remedy} the "
+            "FixedNetwork that this graph was made of"
         )
 
 

@@ -16,6 +16,7 @@ import lava_snnlearn as snn
 from lava_snnlearn.checks import LimitError, UnknownNameError
 from lava_snnlearn.lava_backend.importing import LavaImportError
 from lava_snnlearn.lava_backend.runner import guarded
+from lava_snnlearn.processes.soft_reset_lif.process import SoftResetLIF
 
 STEPS = 14
 
@@ -143,6 +144,16 @@ def test_parameters_of_float_models(options, fragments):
 )
 def test_parameters_out_of_range(options, fragments):
     refused(LIF(shape=(2,), name="neuron", **options), "'neuron'", *map(re.escape, fragments), error=LimitError)
+
+
+def test_processes_that_pause():
+    """Fewer steps help only where the process is active from the first one on."""
+    times = {"t_stop": 8, "reset_interval": 20}
+    late = SoftResetLIF(shape=(2,), vth=5, dv=0, bias_mant=1, t_start=2, name="late", **times)
+    refused(late, r"process 'late' \(SoftResetLIF\) is active in the steps 2 to 8", "steps. Keep the FixedNetwork")
+    soon = SoftResetLIF(shape=(2,), vth=5, dv=0, bias_mant=1, name="soon", **times)
+    refused(soon, "steps. Import at most 8 steps, or keep the FixedNetwork")
+    assert snn.from_lava(soon, 8).run().membranes["soon"][:, 0, 0].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 def test_fractional_weights():
