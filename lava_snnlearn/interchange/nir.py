@@ -190,9 +190,9 @@ def fixed_from_nir(
 ) -> FixedNetwork:
     """A NIR graph in integers, without a torch network between: any graph, CubaLIF included. Its input is binary spikes.
 
-    Stock LIFs (reset to zero) cannot pause between samples. Where they have recurrent connections or delays, all populations
-    are active from step 0 on: layer l lags l steps, within ``steps``, and its bias acts before the first spikes reach it
-    (``notes`` say so).
+    Stock LIFs (reset to zero) cannot pause between samples; with recurrent connections or delays every sample is a run of its
+    own on Lava. Where the bias would make such a neuron spike before a sample reaches it, all populations are active from step
+    0 on: layer l lags l steps, within ``steps``, and its bias acts before the first spikes reach it (``notes`` say so).
 
     Arguments and errors are those of :func:`from_nir`, and ``weight_bits`` of :func:`~lava_snnlearn.fixed_point.quantize`.
     """

@@ -175,17 +175,20 @@ def fixed_network(found: Found, steps: int, encoding: str, weight_bits: int) -> 
     soft = [_soft(stage) for stage in stages]
     network = assemble(Plan(Entry(host, soft, {}), weight_bits, steps, scales, exponents))
     hard = {stage.name: stage for stage in stages if stage.neuron is not None and stage.neuron.reset == "zero"}
-    running = bool(hard) and any(link.lag or link.delay is not None for stage in stages for link in stage.links)
     populations = [
         _stock(part, hard[part.name].threshold, found.filters.get(part.name)) if part.name in hard else part
         for part in network.populations
     ]
-    notes = network.notes
-    if running:
+    try:
+        return replace(network, populations=tuple(populations))
+    except ValueError:
+        if not hard:
+            raise
+        # Stock LIFs that cannot wait silently until a sample reaches them.
         populations = [replace(part, t_start=0) for part in populations]
-        early = ", ".join(stage.name for stage in stages if stage.bias.any()) or "none"
-        notes = (*notes, f"running: all populations are active from step 0 on; biases that act early: {early}")
-    return replace(network, populations=tuple(populations), notes=notes)
+        early = ", ".join(stage.name for stage in stages if stage.bias.any())
+        note = f"running: all populations are active from step 0 on; biases that act early: {early}"
+        return replace(network, populations=tuple(populations), notes=(*network.notes, note))
 
 
 def _soft(stage: Stage) -> Stage:

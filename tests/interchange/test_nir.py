@@ -258,10 +258,12 @@ def test_a_chip_in_real_units(reset: str, leak: float, form: str) -> None:
         )
 
 
+@pytest.mark.parametrize("reset", ["subtract", "zero"])
 @pytest.mark.parametrize("options", [{}, {"recurrent": True}, {"delays": "synaptic", "max_delay": 3}], ids=str)
-def test_a_chip_comes_back_as_the_same_integers(options: dict[str, Any]) -> None:
-    chip = snn.quantize(_mlp(neuron=snn.neurons.LIF(leak=0.25), **options), input="spikes")
+def test_a_chip_comes_back_as_the_same_integers(reset: str, options: dict[str, Any]) -> None:
+    chip = snn.quantize(_mlp(neuron=snn.neurons.LIF(leak=0.25, reset=reset), **options), input="spikes")
     again = fixed_from_nir(to_nir(chip, annotate=True))
+    assert [p.t_start for p in again.populations[:2]] == [p.t_start for p in chip.populations[:2]]
     x = _spikes(12).numpy()
     first, second = snn.emulate(chip, x), snn.emulate(again, x)
     for name in ("layer1", "layer2"):
@@ -348,6 +350,23 @@ def _cuba(n: int, m: int, recurrent: bool) -> tuple[Any, np.ndarray, np.ndarray]
     return nir.NIRGraph(nodes, edges), forward, own if recurrent else 0 * own
 
 
+def test_neurons_that_cannot_wait_run_from_the_start() -> None:
+    """They forget everything in every step, and their bias is above the threshold."""
+    weight = np.eye(2)
+    neurons = nir.LIF(tau=np.full(2, DT), r=np.ones(2), v_leak=np.zeros(2), v_threshold=np.ones(2), v_reset=np.zeros(2))
+    nodes = {
+        "input": nir.Input({"input": np.array([2])}),
+        "w": nir.Affine(weight, np.array([2.0, 0.0])),
+        "lif": neurons,
+        "own": nir.Linear(weight / 2),
+        "output": nir.Output({"output": np.array([2])}),
+    }
+    edges = [("input", "w"), ("w", "lif"), ("lif", "own"), ("own", "lif"), ("lif", "output")]
+    chip = fixed_from_nir(nir.NIRGraph(nodes, edges), steps=4)
+    assert [p.t_start for p in chip.populations] == [0] * len(chip.populations)
+    assert any("biases that act early: layer1" in note for note in chip.notes)
+
+
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_filtered_currents_in_integers(recurrent: bool) -> None:
     graph, forward, own = _cuba(6, 4, recurrent)
@@ -363,9 +382,9 @@ def test_filtered_currents_in_integers(recurrent: bool) -> None:
         spike = (membrane > 1) * 1.0
         membrane = membrane * (1 - spike)
         expected.append(spike)
-    lag = 1 if recurrent else 0  # stock LIFs with loops run from step 0 on
     assert 0.1 < np.mean(expected) < 0.9
-    assert np.array_equal(found[lag:], np.stack(expected)[: STEPS - lag])
+    assert chip.one_by_one == recurrent
+    assert np.array_equal(found, np.stack(expected))
     if not recurrent:
         again = to_nir(chip)
         assert isinstance(again.nodes["layer1"], nir.CubaLIF)
