@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import numpy as np
+import psutil
 import pytest
 
 import lava_snnlearn.lava_backend  # noqa: F401  # without Lava nothing here can run
@@ -100,6 +101,22 @@ def test_other_networks_run_on_the_simulator_and_say_that_no_chip_can(tmp_path, 
     assert f"populations {names}" in refused.stderr
     assert f"no Loihi microcode ({reason})" in refused.stderr
     assert "Only the simulator runs this network" in (folder / "README.md").read_text()
+
+
+def test_a_killed_run_leaves_no_process(tmp_path, made):
+    """Killed as a batch system kills: nothing is asked of the process that watches the run."""
+    network, x = made("stock", samples=60)
+    folder = deploy(network, x, tmp_path / "bundle")
+    command = [sys.executable, str(folder / "run.py"), "--sim"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as run:
+        assert run.stdout is not None
+        assert any("sample 2 of 60" in line for line in run.stdout)
+        found = psutil.process_iter(["cmdline"])
+        workers = [process for process in found if str(folder) in " ".join(process.info["cmdline"] or ())]
+        assert len(workers) > 3
+        run.kill()
+    gone, left = psutil.wait_procs(workers, timeout=30)
+    assert len(gone) == len(workers), left
 
 
 def test_what_is_expected_is_what_the_emulator_says(finished):

@@ -21,6 +21,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -54,6 +55,7 @@ def main() -> int:
         print("error: --latency must be 0 or more, --time-limit above 0", file=sys.stderr)
         return 2
     if options.worker:
+        threading.Thread(target=end_with_parent, daemon=True).start()
         # Lava's children and threads do not always leave, so that nothing may wait for them at the end.
         os._exit(work(options.sim, options.latency))
     try:
@@ -69,7 +71,7 @@ def watch(command: list[str], time_limit: float) -> int:
     """Run a command in a process group of its own; kill the group when it ends, or prints nothing for so many seconds."""
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
     worker = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True, env=environment
+        command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, start_new_session=True, env=environment
     )
     assert worker.stdout is not None
     moved = time.monotonic()
@@ -100,6 +102,13 @@ def watch(command: list[str], time_limit: float) -> int:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(worker.pid, signal.SIGKILL)
         worker.wait()
+
+
+def end_with_parent() -> None:
+    """Kill this process group when the process that watches it is gone: its end of the pipe closes, however it died."""
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os.killpg(0, signal.SIGKILL)
 
 
 def check_sums() -> None:
