@@ -102,6 +102,23 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
+def shared_memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple[int, set[str]]]:
+    """Call it: how many pieces of shared memory Lava's runs in this process have made, and which of them are still there."""
+    from lava.magma.runtime.message_infrastructure.shared_memory_manager import SharedMemoryManager
+
+    names: set[str] = set()
+    create = SharedMemoryManager.create_shared_memory
+
+    def recorded(manager: Any, size: int) -> Any:
+        handle = create(manager, size)
+        names.add(handle.name.lstrip("/"))
+        return handle
+
+    monkeypatch.setattr(SharedMemoryManager, "create_shared_memory", recorded)
+    return lambda: (len(names), names & set(os.listdir("/dev/shm")))
+
+
+@pytest.fixture
 def pools(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of the pools of threads that compiled kernels start, as they start them."""
     from lava_snnlearn.neurons import threads

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import multiprocessing
+import multiprocessing.connection
+import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -56,12 +60,29 @@ class ProgressBoard:
         return int(self._table[:, _DONE].sum())
 
 
-def run_child(board: ProgressBoard, row: int, builder: Any, exception_q: multiprocessing.Queue) -> None:
+def _end_with_parent(helper: int) -> None:
+    """Wait until the parent is gone, then kill the helper process and this one, which would wait for commands for ever.
+
+    The parent's end of a pipe closes however it died. Children that were forked later hold that end as well: the last one goes
+    first.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(helper, signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run_child(board: ProgressBoard, row: int, helper: int, builder: Any, exception_q: multiprocessing.Queue) -> None:
     """Body of a child: build the model (or runtime service), report that it stands, and obey the runtime until the end.
 
     Stands in for Lava's own, which loses exceptions that cannot be pickled. Ctrl-C is left to the parent, which ends its
     children itself. A torch that was used in the parent hangs here unless it is told to use one thread.
+
+    helper: process id of the server of shared memory, which does not notice either if the parent is killed.
     """
+    threading.Thread(target=_end_with_parent, args=(helper,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)

@@ -207,7 +207,8 @@ class GuardedRun:
         """Stands in for Lava's build_actor: the same fork, but of our own child body."""
         row = len(self._guard.names)
         self._guard.names.append(self._builders[builder])
-        return build_actor(partial(run_child, self._board, row), builder, exception_q)
+        server = self._runtime._messaging_infrastructure.smm._manager._process.pid
+        return build_actor(partial(run_child, self._board, row, server), builder, exception_q)
 
     def _expect(self, port: Any, wanted: Any) -> None:
         response = port.recv()

@@ -5,14 +5,12 @@ folder of their own, on sys.path, as a top-level module.
 """
 
 import logging
-import os
 import sys
 import threading
 from pathlib import Path
 
 import psutil
 import pytest
-from lava.magma.runtime.message_infrastructure.shared_memory_manager import SharedMemoryManager
 
 sys.path.append(str(Path(__file__).parent / "failing"))
 
@@ -23,22 +21,14 @@ def children():
 
 
 @pytest.fixture
-def nothing_left(monkeypatch):
+def nothing_left(shared_memory):
     """After the test: no child, no shared memory of its runs (there was some), no handler, no port thread."""
-    names = []
-    create = SharedMemoryManager.create_shared_memory
-
-    def recorded(manager, size):
-        handle = create(manager, size)
-        names.append(handle.name.lstrip("/"))
-        return handle
-
-    monkeypatch.setattr(SharedMemoryManager, "create_shared_memory", recorded)
     handlers = len(logging.getLogger().handlers)
     yield
     assert children() == []
-    assert names
-    assert not set(names) & set(os.listdir("/dev/shm"))
+    made, left = shared_memory()
+    assert made
+    assert not left
     assert len(logging.getLogger().handlers) == handlers
     for thread in threading.enumerate():
         if thread.name.endswith((".send", "QueueFeederThread")):

@@ -1,11 +1,13 @@
-"""A hundred graphs built and run on Lava in one process, some of which fail: nothing is left of any."""
+"""A hundred graphs built and run on Lava in one process, some of which fail, and a killed run: nothing is left of any."""
 
 from __future__ import annotations
 
 import gc
 import logging
-import os
+import subprocess
+import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -48,14 +50,13 @@ def run(index: int) -> None:
 
 
 def held() -> dict[str, Any]:
-    """What a run may leave: processes, open files, shared memory, threads, log handlers, entries of Lava's registries."""
+    """What a run may leave: processes, open files, threads, log handlers, entries of Lava's registries."""
     process = psutil.Process()
     return {
         "children": sorted(
             child.pid for child in process.children(recursive=True) if "resource_tracker" not in " ".join(child.cmdline())
         ),
         "files": process.num_fds(),
-        "shared memory": sorted(name for name in os.listdir("/dev/shm") if name.startswith("psm_")),
         "threads": sorted(thread.name for thread in threading.enumerate()),
         "handlers": len(logging.getLogger().handlers),
         "processes of Lava": len(ProcessServer().processes),
@@ -63,7 +64,7 @@ def held() -> dict[str, Any]:
     }
 
 
-def test_a_hundred_runs_leave_nothing() -> None:
+def test_a_hundred_runs_leave_nothing(shared_memory: Callable[[], tuple[int, set[str]]]) -> None:
     for index in range(2):  # what is loaded once
         run(index)
     before, memory = held(), []
@@ -78,4 +79,29 @@ def test_a_hundred_runs_leave_nothing() -> None:
     after = held()
     assert after.pop("files") <= before.pop("files")
     assert after == before
+    made, left = shared_memory()
+    assert made > RUNS
+    assert not left
     assert memory[-1] - memory[0] < GROWTH
+
+
+def test_a_killed_parent_leaves_nothing() -> None:
+    """Killed at once, as by a memory limit or a batch system: children and the server of shared memory end by themselves."""
+    source = (
+        "import numpy as np, lava_snnlearn as snn\n"
+        "from lava_snnlearn.lava_backend import guarded, run_config\n"
+        "from lava_snnlearn.processes import SoftResetLIF\n"
+        "with guarded(SoftResetLIF(shape=(2,), vth=1), run_config('fixed_pt')) as network:\n"
+        "    network.run(3)\n"
+        "    print('running', flush=True)\n"
+        "    input()\n"
+    )
+    command = [sys.executable, "-c", source]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        assert any(line == "running\n" for line in parent.stdout)
+        family = psutil.Process(parent.pid).children(recursive=True)
+        assert len(family) > 2
+        parent.kill()
+    gone, left = psutil.wait_procs(family, timeout=30)
+    assert len(gone) == len(family), left
