@@ -28,9 +28,9 @@ from lava_snnlearn.fixed_point.engine.synapses import SPARSE, Sent, Sums, events
 from lava_snnlearn.fixed_point.graph import Connection
 
 RESULTS = Path(__file__).parent / "results" / "paths.md"
-DENSITIES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+DENSITIES = (0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 STEPS, BATCH = 16, 16
-SOURCES = 512
+SOURCES, NARROW = 512, 10
 KINDS = ("spikes", "payloads", "convolution", "scattered", "delayed")
 
 
@@ -60,7 +60,7 @@ def layers(quick: bool) -> list[tuple[str, Connection]]:
         return 2 * rng.integers(1, 100, (targets, SOURCES)) * (rng.random((targets, SOURCES)) < share)
 
     found = []
-    for targets in (10, 64) if quick else (10, 64, 256, 1024, 2048):
+    for targets in (NARROW, 64) if quick else (NARROW, 64, 256, 1024, 2048):
         found += [(kind, Connection("input", "a", full(targets))) for kind in ("spikes", "payloads")]
         found.append(("scattered", Connection("input", "a", full(targets, SPARSE / 2))))
         delay = rng.integers(0, 8, (targets, SOURCES))
@@ -118,12 +118,16 @@ def constants(rows: list[Times]) -> list[tuple[str, float, float]]:
     }
     # A convolution by products costs more a synapse, and is all that its events are compared with.
     _, image = line([row.targets for row in of["convolution"]], [row.product for row in of["convolution"]])
+    narrow = [row for row in of["spikes"] if row.targets == NARROW]
+    _, few = line([row.density for row in narrow], [row.events for row in narrow])
     _, delayed = line([row.targets for row in of["delayed"]], [row.product for row in of["delayed"]])
     return [
         ("SCAN", costs.SCAN, fits["spikes"][0] / unit),
+        ("SCAN_PAYLOADS", costs.SCAN_PAYLOADS, fits["payloads"][0] / unit),
         ("CONVERT", costs.CONVERT, convert / unit),
         ("SPIKE", costs.SPIKE, fits["spikes"][1] / unit),
         ("PAYLOAD", costs.PAYLOAD, fits["payloads"][1] / unit),
+        ("LEAST", costs.LEAST, few / unit),
         ("CONVOLVED", costs.CONVOLVED, fits["convolution"][1] / image),
         ("SCATTERED", costs.SCATTERED, fits["scattered"][1] / unit),
         ("DELAYED", costs.DELAYED, delayed / unit),
@@ -156,7 +160,7 @@ def main() -> None:
     print("\n".join(lines))
     if options.write:
         RESULTS.parent.mkdir(exist_ok=True)
-        setting = f"{SOURCES} sources (convolutions 2048), densities {DENSITIES[0]:.0%} to 100%; {machine()}; one thread"
+        setting = f"{SOURCES} sources (convolutions 2048), densities {DENSITIES[0]:.1%} to 100%; {machine()}; one thread"
         RESULTS.write_text(
             f"{setting}; {rounds} rounds. Command: `python benchmarks/paths.py --write`\n\n" + "\n".join(lines) + "\n"
         )

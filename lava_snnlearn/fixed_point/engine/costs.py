@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from lava_snnlearn.fixed_point.engine.synapses import ConvEvents, DenseEvents, Events, ScatteredEvents
 from lava_snnlearn.fixed_point.graph import Connection
 
-SCAN = 20.0
-"""Finding out whether a source has sent something."""
-CONVERT = 10.0
+SCAN, SCAN_PAYLOADS = 20.0, 30.0
+"""Finding out whether a source has sent a spike, and whether a payload."""
+CONVERT = 15.0
 """Making floating-point numbers of what it sent."""
 SPIKE, PAYLOAD, CONVOLVED, SCATTERED = 0.75, 1.5, 1.8, 40.0
 """A synapse that an event passes: of a dense matrix, the same with a payload, of a convolution, synapse by synapse."""
+LEAST = 65.0
+"""An event, however few synapses it passes in a dense matrix."""
 DELAYED = 4.0
 """A synapse of a product in which each has its own delay."""
 _SAMPLED = 1 << 16
@@ -41,7 +43,8 @@ def events_are_cheaper(connection: Connection, events: Events, active: float) ->
         fan_out = connection.synapses / sources
         return SCAN + active * CONVOLVED * fan_out < CONVERT + fan_out
     if isinstance(events, DenseEvents):
-        return SCAN + active * (SPIKE if events.spikes else PAYLOAD) * targets < CONVERT + targets
+        scan, synapse = (SCAN, SPIKE) if events.spikes else (SCAN_PAYLOADS, PAYLOAD)
+        return scan + active * max(LEAST, synapse * targets) < CONVERT + targets
     assert isinstance(events, ScatteredEvents)
     mixed = bool(np.min(connection.delay) < np.max(connection.delay))
     synapses = SCATTERED * events.synapses / sources
