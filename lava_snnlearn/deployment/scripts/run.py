@@ -70,9 +70,7 @@ def main() -> int:
 def watch(command: list[str], time_limit: float) -> int:
     """Run a command in a process group of its own; kill the group when it ends, or prints nothing for so many seconds."""
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
-    worker = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, start_new_session=True, env=environment
-    )
+    worker = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, start_new_session=True, env=environment)
     assert worker.stdout is not None
     moved = time.monotonic()
     try:
