@@ -77,12 +77,24 @@ class FixedNetwork:
         return self.populations[names.index(known_name("population", name, names))]
 
     @property
+    def last_step(self) -> int:
+        """Steps from the start of a sample until every population has had its active steps."""
+        return max(population.t_start for population in self.populations) + self.steps
+
+    def start_of(self, source: str) -> int:
+        """Step of a sample, from 0, in which this source ("input" or a population) sends first."""
+        return 0 if source == INPUT else self.population(source).t_start
+
+    def first_arrival(self, connection: Connection) -> int:
+        """Step of a sample, from 0, in which the target can hear something over this connection for the first time."""
+        return self.start_of(connection.source) + 1 + int(np.min(connection.delay))
+
+    @property
     def period(self) -> int:
         """Steps from the start of one sample to the start of the next: until the last population is done and the last spike
         in flight has landed where it is ignored."""
-        last = max(population.t_start for population in self.populations) + self.steps
         early = any(self.population(connection.target).t_start == 0 for connection in self.connections)
-        return last + max((connection.max_delay for connection in self.connections), default=0) + int(early)
+        return self.last_step + max((connection.max_delay for connection in self.connections), default=0) + int(early)
 
     @property
     def largest_input(self) -> int:

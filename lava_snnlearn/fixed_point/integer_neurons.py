@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_UNIT, NeuronStep, bias_current, soft_reset_step, zero_reset_step
+from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_UNIT, NeuronStep, soft_reset_step, zero_reset_step
 from lava_snnlearn.fixed_point.population import UNFILTERED, Population
 from lava_snnlearn.neurons.lif import LIF
 
@@ -173,7 +173,7 @@ def _rows(values: Tensor) -> NDArray[np.float64]:
 def _stepper(population: Population) -> Callable[[NDArray[Any], NDArray[Any]], NeuronStep]:
     """The integer step (membrane, current) -> NeuronStep of a population whose membrane is its whole state."""
     assert population.kind not in ("graded", "relay")
-    bias = bias_current(np.asarray(population.bias_mant), population.bias_exp)
+    bias = population.bias
     if population.kind == "lif":
         assert population.du == UNFILTERED
         return lambda v, a: zero_reset_step(v, a, dv=population.dv, bias=bias, vth=population.vth)

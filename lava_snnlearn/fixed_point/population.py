@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lava_snnlearn.checks import known_name, whole_number, within
 from lava_snnlearn.fixed_point import limits
-from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_MAX, MEMBRANE_UNIT
+from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_MAX, MEMBRANE_UNIT, bias_current
 from lava_snnlearn.fixed_point.convolution import image_shape
 
 KINDS = ("accumulator", "graded", "lif", "relay", "soft_reset_lif")
@@ -143,6 +143,16 @@ class Population:
             raise ValueError(f"{where}: shift and top belong to graded neurons, not to {self.kind}")
         elif self.kind == "relay" and (memory or np.any(self.bias_mant)):
             raise ValueError(f"{where}: a relay sends its synaptic sum as it is; dv, v_init and bias_mant must be 0")
+
+    @property
+    def bias(self) -> NDArray[np.int64]:
+        """What each active step adds, scalar or [size]: ``bias_mant << bias_exp``."""
+        return bias_current(np.asarray(self.bias_mant), self.bias_exp)
+
+    @property
+    def pauses(self) -> bool:
+        """True if on Lava it is idle outside of its active steps; stock LIFs and relays go on sending before and after them."""
+        return self.kind not in ("lif", "relay")
 
     @property
     def spiking(self) -> bool:

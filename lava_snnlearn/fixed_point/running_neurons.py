@@ -111,7 +111,7 @@ def active_steps(population: Population, steps: int | None, pauses: bool) -> Act
 
     steps: active steps; None: once started, it never stops. pauses: stock LIFs and relays pause as well.
     """
-    if population.kind in ("lif", "relay") and not pauses:
+    if not (population.pauses or pauses):
         return lambda phase: True
     start = population.t_start
     stop = None if steps is None else start + steps
@@ -120,7 +120,7 @@ def active_steps(population: Population, steps: int | None, pauses: bool) -> Act
 
 def real_neurons(population: Population, active: Active) -> Neurons:
     """In real numbers: nothing is rounded, clipped or wrapped; membranes in 1/64 weight units, as in the integers."""
-    p, bias = population, np.asarray(population.bias_mant) * 2.0**population.bias_exp
+    p, bias = population, population.bias
     kept, threshold = 1 - p.dv / DECAY_ONE, MEMBRANE_UNIT * p.vth
     if p.kind == "lif":
         kept_current = 1 - (p.du + 1) / DECAY_ONE

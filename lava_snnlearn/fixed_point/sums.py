@@ -64,7 +64,7 @@ def in_lockstep(network: FixedNetwork, connection: Connection) -> bool:
     if connection.source == INPUT:
         return True
     source, target = network.population(connection.source), network.population(connection.target)
-    if source.kind not in ("lif", "relay"):
+    if source.pauses:
         return True
-    delays = np.unique(connection.delay)
-    return len(delays) == 1 and target.t_start == source.t_start + 1 + int(delays[0])
+    one_delay = bool(np.min(connection.delay) == np.max(connection.delay))
+    return one_delay and target.t_start == network.first_arrival(connection)

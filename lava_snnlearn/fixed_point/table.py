@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lava_snnlearn.fixed_point import limits
-from lava_snnlearn.fixed_point.arithmetic import bias_current
 from lava_snnlearn.fixed_point.population import UNFILTERED
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ def population_rows(network: FixedNetwork) -> list[list[str]]:
     """Header and one row a population, as text cells."""
     rows = [["population", "neurons", "kind", "vth", "leak dv", "bias/64", "t_start", "1.0 =", "fan-in", "cores >="]]
     for p in network.populations:
-        bias = bias_current(np.asarray(p.bias_mant), p.bias_exp)
+        bias = p.bias
         fan_in = sum(math.prod(np.shape(c.weight)[1:]) for c in network.incoming(p.name))
         spread = f"{bias.min()}..{bias.max()}" if bias.any() else "0"
         vth = f"0..{p.top}" if p.kind == "graded" else str(p.vth) if p.counted else "-"

@@ -51,7 +51,7 @@ def forward(network: FixedNetwork, x: ArrayLike) -> TwinStates:
         part = network.current_part(population.name)
         current = signal.new_zeros(*signal.shape[:2], population.size) if part is None else signal[:, :, part] / unit
         for connection in network.incoming(population.name):
-            waiting = population.t_start - _start(network, connection.source) - 1
+            waiting = population.t_start - network.start_of(connection.source) - 1
             current = current + _delayed(connection, sent[connection.source], unit, waiting)
         sent[population.name], membranes[population.name] = _integrate(population, current, unit)
     last = network.population(network.output)
@@ -65,17 +65,12 @@ def is_aligned(network: FixedNetwork) -> bool:
     source - 1`` (the input starts at 0)."""
 
     def aligned(connection: Connection) -> bool:
-        start = _start(network, connection.source)
-        return bool(np.all(np.asarray(connection.delay) >= network.population(connection.target).t_start - start - 1))
+        return network.first_arrival(connection) >= network.population(connection.target).t_start
 
     other = any(p.sends_payloads or p.running or p.du != UNFILTERED for p in network.populations)
     if other or any(c.exponent < 0 or c.binary for c in network.connections) or topological_order(network) is None:
         return False
     return all(aligned(connection) for connection in network.connections)
-
-
-def _start(network: FixedNetwork, source: str) -> int:
-    return 0 if source == INPUT else network.population(source).t_start
 
 
 def _delayed(connection: Connection, sent: Tensor, unit: float, waiting: int) -> Tensor:
@@ -104,7 +99,7 @@ def _product(connection: Connection, sent: Tensor, weight: Tensor) -> Tensor:
 def _integrate(population: Population, current: Tensor, unit: float) -> tuple[Tensor, Tensor]:
     fine = 64.0 * unit
     highest = float((1 << 23) - 1) / fine
-    bias = torch.from_numpy(np.asarray(population.bias_mant, dtype=np.float64)) * 2.0**population.bias_exp / fine
+    bias = torch.from_numpy(population.bias.astype(np.float64)) / fine
     threshold, delta = population.vth / unit, float(population.delta or 0) / unit
     kept = (4096 - population.dv) / 4096
     v = torch.zeros_like(current[0]) + torch.from_numpy(np.asarray(population.v_init, dtype=np.float64)) / fine

@@ -8,7 +8,7 @@ import numpy as np
 
 from lava_snnlearn.checks import LimitError, known_name, whole_number, within
 from lava_snnlearn.fixed_point import limits
-from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_MAX, bias_current, lif_step
+from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_MAX, lif_step
 from lava_snnlearn.fixed_point.population import INPUT
 from lava_snnlearn.fixed_point.sums import largest_sum
 
@@ -86,8 +86,8 @@ def _check_first_arrival(network: FixedNetwork, connection: Connection) -> None:
     """Nothing arrives before the target starts; so what a source sends after its last step arrives after the target's last."""
     target = network.population(connection.target)
     source = None if connection.source == INPUT else network.population(connection.source)
-    first = (source.t_start if source else 0) + 1 + int(np.min(connection.delay))
-    unpausing = [p for p in (source, target) if p is not None and p.kind in ("lif", "relay")]
+    first = network.first_arrival(connection)
+    unpausing = [p for p in (source, target) if p is not None and not p.pauses]
     if unpausing and target.t_start > first:
         kind = "a stock LIF" if unpausing[0].kind == "lif" else "a relay"
         raise ValueError(
@@ -111,7 +111,7 @@ def waking_neuron(population: Population, membrane: int) -> int | None:
 
     membrane: v of all neurons at the start of the run, 1/64 weight units. None: all are silent until then.
     """
-    bias = bias_current(np.asarray(population.bias_mant), population.bias_exp)
+    bias = population.bias
     u, v = np.zeros(population.size, dtype=np.int64), np.full(population.size, membrane, dtype=np.int64)
     for _ in range(population.t_start):
         before = v

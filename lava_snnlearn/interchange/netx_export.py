@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_snnlearn.fixed_point import limits
-from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_SHIFT, MEMBRANE_UNIT, bias_current
+from lava_snnlearn.fixed_point.arithmetic import MEMBRANE_SHIFT, MEMBRANE_UNIT
 from lava_snnlearn.fixed_point.convolution import ConvShape
 from lava_snnlearn.fixed_point.graph import INPUT, Connection, FixedNetwork, Population
 from lava_snnlearn.fixed_point.host import DATA_FRACTION_BITS
@@ -79,7 +79,7 @@ def losses(network: FixedNetwork) -> list[Loss]:
         found += _population_losses(network, place)
         found += _connection_losses(network, place, before)
     if not any(loss.fatal for loss in found):
-        found += _time_losses(chain, network.one_by_one)
+        found += _time_losses(network, chain)
     return found
 
 
@@ -89,7 +89,7 @@ def run_of(network: FixedNetwork) -> NetxRun:
     assert chain is not None
     starts = [place.population.t_start for place in chain]
     # Samples that run one by one need no reset between them, but layers that start late need the one at their start.
-    resets = starts == list(range(starts[0], starts[0] + len(starts))) and (any(starts) or not network.one_by_one)
+    resets = _step_by_step(starts) and (any(starts) or not network.one_by_one)
     bits = 8 if network.host.form == "graded" else 0
     apart = network.one_by_one or not resets
     return NetxRun(network.period if resets else None, starts[0] if resets else 0, bits, starts[-1], apart)
@@ -106,8 +106,7 @@ def with_whole_biases(network: FixedNetwork) -> FixedNetwork:
     populations = []
     for population in network.populations:
         if population.kind in ("lif", "accumulator"):
-            bias = bias_current(np.asarray(population.bias_mant), population.bias_exp)
-            whole = (bias + MEMBRANE_UNIT // 2) >> MEMBRANE_SHIFT
+            whole = (population.bias + MEMBRANE_UNIT // 2) >> MEMBRANE_SHIFT
             population = replace(population, bias_mant=whole, bias_exp=MEMBRANE_SHIFT)
         populations.append(population)
     note = "biases rounded to whole weight units, as netx holds them"
@@ -184,10 +183,9 @@ def _population_losses(network: FixedNetwork, place: _Place) -> Iterator[Loss]:
         yield Loss(f"{where}: neurons of the kind {p.kind!r}")
     if p.running:
         yield Loss(f"{where}: an initial state, or resets at fixed times")
-    bias = bias_current(np.asarray(p.bias_mant), p.bias_exp)
-    if (bias % MEMBRANE_UNIT).any():
+    if (p.bias % MEMBRANE_UNIT).any():
         yield Loss(f"{where}: biases in 1/64 weight unit; netx holds whole ones. See with_whole_biases (export --whole-biases)")
-    if place.feed is None and bias.any():
+    if place.feed is None and p.bias.any():
         yield Loss(f"{where}: a bias beside its input current, which netx's input layer has not")
 
 
@@ -234,9 +232,9 @@ def _conv_losses(network: FixedNetwork, feed: Connection, before: _Place | None)
         yield Loss(f"connection {feed.name}: sums beyond 24 bits, which Lava's Conv wraps")
 
 
-def _time_losses(chain: list[_Place], one_by_one: bool) -> Iterator[Loss]:
+def _time_losses(network: FixedNetwork, chain: list[_Place]) -> Iterator[Loss]:
     """netx resets layer after layer, one step each, or not at all; and nobody is silent until then where biases are large."""
-    for population in (place.population for place in chain if one_by_one and place.population.kind == "lif"):
+    for population in (place.population for place in chain if network.one_by_one and place.population.kind == "lif"):
         neuron = waking_neuron(population, 0)
         if neuron is not None:
             yield Loss(
@@ -244,15 +242,16 @@ def _time_losses(chain: list[_Place], one_by_one: bool) -> Iterator[Loss]:
                 "it, and in a network with recurrent layers or mixed delays that spike is heard"
             )
     starts = [place.population.t_start for place in chain]
-    step_by_step = starts == list(range(starts[0], starts[0] + len(starts)))
     still = not any(np.any(place.population.bias_mant) for place in chain)
     # Without any bias nothing happens before the first spike arrives, so that it is all the same when a layer starts.
-    lagging = all(
-        place.feed is None or place.population.t_start <= 1 + int(np.min(place.feed.delay)) + before
-        for place, before in zip(chain, [0, *starts[:-1]], strict=True)
-    )
-    if not step_by_step and any(starts) and not (still and lagging):
+    lagging = all(place.feed is None or place.population.t_start <= network.first_arrival(place.feed) for place in chain)
+    if not _step_by_step(starts) and any(starts) and not (still and lagging):
         yield Loss(f"first active steps {starts}: netx starts every layer one step after the one before, or all in step 0")
+
+
+def _step_by_step(starts: list[int]) -> bool:
+    """Whether every layer starts one step after the one before, as netx resets them."""
+    return starts == list(range(starts[0], starts[0] + len(starts)))
 
 
 def _weights(connection: Connection) -> NDArray[np.int64]:
@@ -354,7 +353,7 @@ def _conv(population: Population, feed: Connection, geometry: ConvShape) -> dict
 
 def _whole_bias(population: Population) -> NDArray[np.int64]:
     """Bias in weight units."""
-    return bias_current(np.asarray(population.bias_mant), population.bias_exp) >> MEMBRANE_SHIFT
+    return population.bias >> MEMBRANE_SHIFT
 
 
 def _neuron(population: Population) -> dict[str, Any]:

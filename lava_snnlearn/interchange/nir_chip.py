@@ -93,7 +93,7 @@ def _in_order(network: FixedNetwork) -> list[Population]:
 def _stage(network: FixedNetwork, population: Population, back: set[tuple[str, str]]) -> Stage:
     """A population with its links; those of ``back`` close loops."""
     one = 2.0**population.scale_bits * MEMBRANE_UNIT
-    bias = np.asarray(population.bias_mant, np.float64) * 2.0**population.bias_exp / one
+    bias = population.bias / one
     links: list[Link] = []
     if (part := network.current_part(population.name)) is not None:
         link, extra = _host_link(network, population, part)
@@ -119,7 +119,7 @@ def _stage(network: FixedNetwork, population: Population, back: set[tuple[str, s
 
 def _link(network: FixedNetwork, connection: Connection, target: Population, closes: bool) -> tuple[Link, NDArray[np.float64]]:
     """A connection, and the bias that an offset of graded input makes."""
-    start = 0 if connection.source == INPUT else network.population(connection.source).t_start
+    start = network.start_of(connection.source)
     steps = np.asarray(connection.delay, np.int64) + 1 - target.t_start + start
     weight = np.asarray(connection.weight, np.float64) * 2.0 ** (connection.exponent - target.scale_bits)
     extra = np.zeros(target.size)

@@ -75,7 +75,7 @@ def build(network: FixedNetwork, x: ArrayLike) -> ProcessGraph:
     signal = network.encode(x)
     samples, period = signal.shape[1], network.period
     if network.one_by_one:
-        period = network.steps + max(population.t_start for population in network.populations)
+        period = network.last_step
         if samples > 1:
             raise ValueError(f"this network runs its samples one by one on Lava, and there are {samples}; build each by itself")
     neurons = {

@@ -26,16 +26,11 @@ _WORTH_A_THREAD = 1 << 17
 """Neuron-steps."""
 
 
-def last_step(network: FixedNetwork) -> int:
-    """Chip steps of a sample until every population has had its active steps."""
-    return max(population.t_start for population in network.populations) + network.steps
-
-
 def block_size(program: Program, samples: int) -> tuple[int, int]:
     """Samples of a block, and chip steps of its windows."""
     stepwise = any(stage.stepwise for stage in program.stages)
     widest = max(population.size for population in program.network.populations)
-    steps = last_step(program.network)
+    steps = program.network.last_step
     batch = max(1, min(samples, SAMPLES_STEPWISE if stepwise else SAMPLES, SUMS // (widest * min(steps, _STEPS))))
     return batch, max(1, min(steps, SUMS // (widest * batch)))
 
@@ -69,7 +64,7 @@ def run_batch(program: Program, signal: NDArray[Any], record: str, threads: int 
             static = len(signal) == 1 and network.steps > 1
             heard = Signal(signal, 0, at, network.host.form == "spikes", static, network.steps)
             records = Records(spikes, membranes, at)
-            steps = [*range(0, last_step(network), window), last_step(network)]
+            steps = [*range(0, network.last_step, window), network.last_step]
             for begin, end in pairwise(steps):
                 block.run(heard, begin, end, records)
             outputs[part] = block.result()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_snnlearn.fixed_point.arithmetic import DECAY_ONE, MEMBRANE_MAX, MEMBRANE_SHIFT, bias_current
+from lava_snnlearn.fixed_point.arithmetic import DECAY_ONE, MEMBRANE_MAX, MEMBRANE_SHIFT
 from lava_snnlearn.fixed_point.engine import neuron_kernels
 from lava_snnlearn.fixed_point.limits import FILTERED_INPUT_MAX
 from lava_snnlearn.fixed_point.population import UNFILTERED, Population
@@ -50,7 +50,7 @@ class Neurons:
     def __init__(self, population: Population, batch: int, largest: int, kernels: ModuleType = neuron_kernels) -> None:
         self.population = population
         self._kernels = kernels
-        bias = bias_current(np.asarray(population.bias_mant), population.bias_exp)
+        bias = population.bias
         # Leaked membrane, shifted sum, bias, and what a spike takes: the largest value on the way.
         reach = 2 * (MEMBRANE_MAX + 1) + (largest << MEMBRANE_SHIFT) + int(np.abs(bias).max())
         # A filtered current that larger sums drive out of its 24 bits stays outside.

@@ -18,7 +18,7 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lava_snnlearn.fixed_point.arithmetic import DECAY_ONE, MEMBRANE_MAX, MEMBRANE_SHIFT, bias_current
+from lava_snnlearn.fixed_point.arithmetic import DECAY_ONE, MEMBRANE_MAX, MEMBRANE_SHIFT
 from lava_snnlearn.fixed_point.convolution import ConvShape
 from lava_snnlearn.fixed_point.engine.products import exact_dtype
 from lava_snnlearn.fixed_point.engine.run import empty_records
@@ -208,7 +208,7 @@ class _Run:
         if part is not None:
             sums += self.signal[first:last, :, part]
         for wire in self.wires[name]:
-            start = 0 if wire.source == INPUT else self.network.population(wire.source).t_start
+            start = self.network.start_of(wire.source)
             sent = self.signal if wire.source == INPUT else self.sent[wire.source]
             wire.add(sums, first, sent, population.t_start - 1 - start)
         neurons = self.neurons[name]
@@ -230,7 +230,7 @@ class _Neurons:
 
         self.population = population
         self.v, self.u = register(population.v_init), register(population.u_init)
-        self.bias = register(bias_current(np.asarray(population.bias_mant), population.bias_exp))[:1]
+        self.bias = register(population.bias)[:1]
         self.theta = population.vth << MEMBRANE_SHIFT
         self.saturated = torch.zeros((), dtype=torch.int64, device=device)
 
